@@ -1,0 +1,1 @@
+//! Drives the product from outside: comparisons, load, and the repository's own tidy test. Nothing imports this package.

@@ -1,0 +1,328 @@
+//! The command line: every verb a person types.
+
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A decentralised computing market and job scheduler.
+#[derive(Debug, Parser)]
+#[command(name = "matrixai", version, about, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Coordinators to talk to, host:port separated by commas.
+    #[arg(long, global = true, env = "MATRIXAI_CLUSTER", value_delimiter = ',', default_value = "127.0.0.1:7600")]
+    pub(crate) cluster: Vec<String>,
+    /// Key file of the account that signs.
+    #[arg(long, global = true, env = "MATRIXAI_KEY", default_value = "account.key")]
+    pub(crate) key: PathBuf,
+    /// How results are printed; `json` prints one object on the last line.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a whole cluster on this machine and train a model on it.
+    Up(UpArgs),
+    /// Run a coordinator.
+    Coordinator(CoordinatorArgs),
+    /// Run a worker, or change the limit of a running one.
+    Worker(WorkerArgs),
+    /// Found a cluster, see its health.
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Make, show and use an account.
+    #[command(subcommand)]
+    Account(AccountVerb),
+    /// Draw test money.
+    Faucet {
+        /// MAI to draw.
+        #[arg(default_value = "100")]
+        amount: String,
+    },
+    /// Offer a machine for rent.
+    #[command(subcommand)]
+    Offer(OfferVerb),
+    /// See machines, offers and trades.
+    #[command(subcommand)]
+    Market(MarketVerb),
+    /// Submit and follow jobs.
+    #[command(subcommand)]
+    Job(JobVerb),
+    /// Store and fetch files by SHA-256.
+    #[command(subcommand)]
+    Artifact(ArtifactVerb),
+    /// Publish drilling and see its verdicts.
+    #[command(subcommand)]
+    Drill(DrillVerb),
+    /// Export what an auditor needs.
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// Print a shell's completion script.
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Limits of the workers as parts of a core; at least three.
+    #[arg(long, value_delimiter = ',', default_value = "1,0.5,0.25")]
+    pub(crate) workers: Vec<f64>,
+    /// Keep the cluster in this folder; another `up` on it goes on with its ledger.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Train on this CSV (integers, label last) instead of the digits.
+    #[arg(long)]
+    pub(crate) csv: Option<PathBuf>,
+    /// Run this job file instead of the shipped one.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) job: Option<PathBuf>,
+    /// Seed of the training.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Rounds of the training, instead of the job file's.
+    #[arg(long)]
+    pub(crate) rounds: Option<u32>,
+    /// End after the receipt; status 0 only when all of it held.
+    #[arg(long)]
+    pub(crate) exit: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// Configuration file (TOML); flags override it.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of this coordinator.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the gRPC server, host:port; port 0 picks one and keeps it.
+    #[arg(long)]
+    pub(crate) grpc: Option<String>,
+    /// Address of the web server.
+    #[arg(long)]
+    pub(crate) web: Option<String>,
+    /// End when standard input closes.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct WorkerArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<WorkerVerb>,
+    /// Coordinators to join, host:port separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+    /// Configuration file (TOML); flags override it.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of this worker.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Key file of the owner's account; needed at the first start, to enrol the machine.
+    #[arg(long)]
+    pub(crate) owner: Option<PathBuf>,
+    /// Part of a core that the worker may use, above 0 and at most 1.
+    #[arg(long)]
+    pub(crate) cpu_limit: Option<f64>,
+    /// End when standard input closes.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerVerb {
+    /// Change the limit of a running worker.
+    Limit {
+        /// The worker's folder.
+        #[arg(long)]
+        data: PathBuf,
+        /// Part of a core, above 0 and at most 1.
+        limit: f64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterVerb {
+    /// Found a cluster on running coordinators that are part of none.
+    Init(InitArgs),
+    /// Members, leader, log positions and attested state roots.
+    Status,
+    /// The event feed, live.
+    Watch {
+        /// First log index wanted; 0 starts now.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// A coordinator as its ready line shows it: NODE_KEY@GRPC_ADDRESS, optionally @WEB_ADDRESS. Once for each.
+    #[arg(long = "node", required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Public keys (hex) of accounts that are administrators from the start.
+    #[arg(long = "admin", required = true)]
+    pub(crate) admins: Vec<String>,
+    /// Name of the network.
+    #[arg(long, default_value = "matrixai")]
+    pub(crate) network: String,
+    /// Flag it as a test network: money from a faucet, without value.
+    #[arg(long)]
+    pub(crate) test: bool,
+    /// Fee on what is paid, in basis points.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) fee_bp: u32,
+    /// Time between two beats of the beacon.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) beat_ms: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountVerb {
+    /// Make a key file (--key) and open its account.
+    New,
+    /// Make a key file without a cluster and print its public key.
+    Key,
+    /// Balance and holds.
+    Show {
+        /// Account id; the key file's own account if absent.
+        account: Option<String>,
+    },
+    /// Move money to another account.
+    Transfer {
+        /// Account id of the receiver.
+        to: String,
+        /// MAI.
+        amount: String,
+        /// Shown in both statements.
+        #[arg(long, default_value = "")]
+        memo: String,
+    },
+    /// Every movement with its cause, newest first.
+    Statement {
+        account: Option<String>,
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// All accounts, and that the sum is what was minted.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfferVerb {
+    /// Offer a machine of the signing account.
+    Make {
+        /// Machine id.
+        machine: String,
+        /// MAI per hour.
+        #[arg(long)]
+        price: String,
+        /// Shortest rent, seconds.
+        #[arg(long, default_value_t = 1)]
+        min_s: u64,
+        /// Longest rent, seconds.
+        #[arg(long, default_value_t = 86_400)]
+        max_s: u64,
+        /// Hours until the offer lapses.
+        #[arg(long, default_value_t = 24)]
+        hours: u64,
+    },
+    /// Withdraw an offer.
+    Withdraw { offer: String },
+    /// Open offers, or all of them.
+    List {
+        #[arg(long)]
+        all: bool,
+    },
+    /// The machine key can do nothing from now on.
+    Revoke { machine: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MarketVerb {
+    /// Machines with what they have proven and their price.
+    List,
+    /// Trades, newest first.
+    History,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobVerb {
+    /// Upload a job's data and submit it.
+    Submit {
+        file: PathBuf,
+        /// Wait until it is closed and print its receipt.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Where a job is, and why.
+    Status { job: String },
+    /// Follow a job until it is closed.
+    Watch { job: String },
+    /// What happened to a job, from its beginning.
+    Logs { job: String },
+    /// End a job of the signing account.
+    Cancel { job: String },
+    /// The receipt; with --model also fetches the trained model.
+    Result {
+        job: String,
+        /// Write the model here as safetensors.
+        #[arg(long)]
+        model: Option<PathBuf>,
+    },
+    /// Train the whole job again on this machine, and compare every checkpoint and the proof's root.
+    Verify { job: String },
+    /// All jobs, newest first.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArtifactVerb {
+    /// Store a file; prints its SHA-256 once a quorum holds it on disk.
+    Put { file: PathBuf },
+    /// Fetch an artifact, checked against its hash.
+    Get {
+        sha256: String,
+        /// Where to write it; standard output if absent.
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DrillVerb {
+    /// Campaigns, newest units and the beacon.
+    Status {
+        #[arg(long, default_value_t = 20)]
+        units: u32,
+    },
+    /// Why a unit went to these machines and was decided so.
+    Explain { unit: String },
+    /// Publish drilling units (administrators).
+    Publish {
+        /// igemm, fgemm, memwalk or qmlp.
+        kernel: String,
+        /// The kernel's parameters, separated by commas.
+        #[arg(value_delimiter = ',')]
+        params: Vec<u32>,
+        #[arg(long, default_value_t = 1)]
+        units: u32,
+        #[arg(long, default_value_t = 3)]
+        redundancy: u32,
+        /// Least time between two draws, ms.
+        #[arg(long, default_value_t = 0)]
+        interval_ms: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// Write genesis, log, accounts, statements and jobs to a folder, for independent checks.
+    Export {
+        #[arg(long)]
+        out: PathBuf,
+    },
+}

@@ -1,0 +1,212 @@
+//! A client of the public RPCs: finds a coordinator that answers, follows the leader, repeats safely.
+//!
+//! A submission is signed once and repeated with the same command id until it is answered: the cluster decides it
+//! once, however often it arrives. Reads go to any coordinator that answers.
+
+use crate::error::{CliError, Code, Result};
+use matrixai_proto::{
+    envelope::{self, Signer},
+    v1::{self, command::Kind},
+};
+use prost::Message as _;
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+use tonic::{Status, transport::Channel};
+
+/// How long one verb tries before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+/// Life of an envelope; the cluster allows ten minutes.
+const EXPIRY_MS: u64 = 300_000;
+/// Metadata key under which a follower names the leader.
+const LEADER_KEY: &str = "matrixai-leader";
+/// Largest message: a job with a thousand rounds of 256 deltas.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A cluster as seen from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    addresses: Vec<String>,
+    channels: Vec<Channel>,
+    cluster_id: [u8; 32],
+}
+
+impl Client {
+    /// Connects to the first of the addresses (host:port) that is part of a cluster.
+    pub(crate) async fn connect(addresses: &[String]) -> Result<Self> {
+        let mut client = Self { addresses: addresses.to_vec(), channels: Vec::new(), cluster_id: [0; 32] };
+        for address in addresses {
+            client.channels.push(channel(address)?);
+        }
+        let status = client.status().await?;
+        client.cluster_id = status.cluster_id.try_into().map_err(|_| {
+            CliError::new(
+                Code::Unreachable,
+                format!("{} is not part of a cluster yet: run `matrixai cluster init`", addresses.join(", ")),
+            )
+        })?;
+        Ok(client)
+    }
+
+    pub(crate) fn cluster_id(&self) -> [u8; 32] {
+        self.cluster_id
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The status of the first coordinator that answers.
+    pub(crate) async fn status(&self) -> Result<v1::GetStatusReply> {
+        self.read(|channel| async move {
+            v1::cluster_client::ClusterClient::new(channel).get_status(v1::GetStatusRequest {}).await
+        })
+        .await
+    }
+
+    /// Calls a read on one coordinator after the other until one answers.
+    pub(crate) async fn read<T, F, Fut>(&self, call: F) -> Result<T>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = std::result::Result<tonic::Response<T>, Status>>,
+    {
+        let begun = Instant::now();
+        let mut last = String::from("no address was given");
+        loop {
+            for (channel, address) in self.channels.iter().zip(&self.addresses) {
+                match tokio::time::timeout(CALL_TIMEOUT, call(channel.clone())).await {
+                    Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                    Ok(Err(status)) if transient(&status) => last = format!("{address}: {}", status.message()),
+                    Ok(Err(status)) => return Err(refused(&status)),
+                    Err(_) => last = format!("{address}: no answer in {} s", CALL_TIMEOUT.as_secs()),
+                }
+            }
+            if begun.elapsed() > PATIENCE || self.channels.is_empty() {
+                return Err(unreachable(&last));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Signs commands and submits them; answers one outcome a command.
+    pub(crate) async fn submit(&self, signer: &Signer, commands: Vec<Kind>) -> Result<Vec<v1::Outcome>> {
+        let commands: Vec<_> = commands.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
+        let envelope = self.seal(signer, envelope::COMMANDS, v1::Batch { commands }.encode_to_vec()).await?;
+        Ok(self.submit_envelope(envelope).await?.outcomes)
+    }
+
+    /// Submits one command; a refusal is an error. Answers the id of what it made (empty for none).
+    pub(crate) async fn submit_one(&self, signer: &Signer, command: Kind) -> Result<Vec<u8>> {
+        let outcomes = self.submit(signer, vec![command]).await?;
+        let outcome =
+            outcomes.into_iter().next().ok_or_else(|| CliError::refused("the cluster answered no outcome"))?;
+        if outcome.code == 0 { Ok(outcome.id) } else { Err(refusal(&outcome)) }
+    }
+
+    /// A signed envelope that expires a few minutes after the cluster's own time.
+    pub(crate) async fn seal(&self, signer: &Signer, method: &str, payload: Vec<u8>) -> Result<v1::Envelope> {
+        let now_ms = self.status().await?.now_ms;
+        let id = envelope::random().map_err(|error| CliError::local("draw a command id", error))?;
+        Ok(signer.seal(self.cluster_id, method, id, now_ms.saturating_add(EXPIRY_MS), payload))
+    }
+
+    /// Submits a signed envelope, following the leader, until it is answered.
+    pub(crate) async fn submit_envelope(&self, envelope: v1::Envelope) -> Result<v1::SubmitReply> {
+        let begun = Instant::now();
+        let mut next = 0_usize;
+        let mut leader: Option<Channel> = None;
+        let mut last = String::new();
+        while begun.elapsed() < PATIENCE {
+            let target = match leader.take() {
+                Some(channel) => channel,
+                None => {
+                    next = next.wrapping_add(1);
+                    match self.channels.get(next % self.channels.len().max(1)) {
+                        Some(channel) => channel.clone(),
+                        None => return Err(unreachable("no address was given")),
+                    }
+                }
+            };
+            let request = v1::SubmitRequest { envelope: Some(envelope.clone()) };
+            let mut ledger = v1::ledger_client::LedgerClient::new(target);
+            match tokio::time::timeout(CALL_TIMEOUT, ledger.submit(request)).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => {
+                    leader = leader_of(&status).and_then(|address| channel(&address).ok());
+                    if leader.is_some() {
+                        continue;
+                    }
+                    if !transient(&status) && status.code() != tonic::Code::FailedPrecondition {
+                        return Err(refused(&status));
+                    }
+                    last = status.message().to_owned();
+                }
+                Err(_) => last = format!("no answer in {} s", CALL_TIMEOUT.as_secs()),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(unreachable(&last))
+    }
+}
+
+/// A lazily connected channel to host:port.
+pub(crate) fn channel(address: &str) -> Result<Channel> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| CliError::usage(format!("`{address}` is no host:port: {error}")))?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+}
+
+/// A refused outcome as an error.
+pub(crate) fn refusal(outcome: &v1::Outcome) -> CliError {
+    CliError::refused(format!("refused ({}): {}", outcome.name, outcome.detail))
+}
+
+fn leader_of(status: &Status) -> Option<String> {
+    status.metadata().get(LEADER_KEY).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn transient(status: &Status) -> bool {
+    use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
+    matches!(status.code(), Unavailable | DeadlineExceeded | Aborted | ResourceExhausted | Cancelled | Unknown)
+}
+
+pub(crate) fn refused(status: &Status) -> CliError {
+    CliError::refused(format!("refused ({:?}): {}", status.code(), status.message()))
+}
+
+fn unreachable(last: &str) -> CliError {
+    CliError::new(
+        Code::Unreachable,
+        format!(
+            "no coordinator answered within {} s (last: {last}); name them with --cluster HOST:PORT,…",
+            PATIENCE.as_secs()
+        ),
+    )
+}
+
+/// Calls `$method` of a generated client with a request on any coordinator.
+macro_rules! ask {
+    ($client:expr, $service:ident :: $type:ident . $method:ident, $request:expr) => {{
+        let request = $request;
+        $client
+            .read(move |channel| {
+                let request = request.clone();
+                async move {
+                    matrixai_proto::v1::$service::$type::new(channel)
+                        .max_decoding_message_size($crate::client::message_bytes_max())
+                        .$method(request)
+                        .await
+                }
+            })
+            .await
+    }};
+}
+pub(crate) use ask;
+
+pub(crate) const fn message_bytes_max() -> usize {
+    MESSAGE_BYTES_MAX
+}

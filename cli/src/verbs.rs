@@ -1,0 +1,55 @@
+//! The verbs of the public RPCs, one file a subject.
+
+pub(crate) mod account;
+pub(crate) mod artifact;
+pub(crate) mod audit;
+pub(crate) mod cluster;
+pub(crate) mod drill;
+pub(crate) mod job;
+pub(crate) mod market;
+
+use crate::{
+    client::Client,
+    error::Result,
+    keys,
+    output::{self, Format},
+};
+use matrixai_proto::{envelope::Signer, v1::command::Kind};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// What every verb works with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) cluster: Vec<String>,
+    pub(crate) key: PathBuf,
+    pub(crate) format: Format,
+}
+
+impl Desk {
+    pub(crate) async fn client(&self) -> Result<Client> {
+        Client::connect(&self.cluster).await
+    }
+
+    pub(crate) fn signer(&self) -> Result<Signer> {
+        keys::read(&self.key)
+    }
+
+    /// Submits one command of the signing account and says what became of it.
+    pub(crate) async fn submit(&self, command: Kind, done: &str) -> Result<()> {
+        let (client, signer) = (self.client().await?, self.signer()?);
+        let id = client.submit_one(&signer, command).await?;
+        let id = hex::encode(id);
+        output::show(self.format, &json!({ "result": "done", "id": id }), || match id.as_str() {
+            "" => done.to_owned(),
+            id => format!("{done}: {id}"),
+        });
+        Ok(())
+    }
+}
+
+/// The id of an account: SHA-256("MatrixAI/account/v1" || cluster id || key), first 20 bytes.
+pub(crate) fn account_id(cluster_id: &[u8; 32], key: &[u8; 32]) -> Vec<u8> {
+    let hash = matrixai_protocol::sha256(&[b"MatrixAI/account/v1", cluster_id, key]);
+    hash.get(..20).unwrap_or_default().to_vec()
+}

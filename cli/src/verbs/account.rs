@@ -1,0 +1,167 @@
+//! Accounts: open, show, transfer, statement.
+
+use super::{Desk, account_id};
+use crate::{
+    args::AccountVerb,
+    client::ask,
+    convert,
+    error::Result,
+    keys,
+    money::{parse_mai, units, wire_mai},
+    output::{self, short},
+};
+use matrixai_proto::v1::{self, command::Kind};
+use serde_json::{Value, json};
+
+pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
+    match verb {
+        AccountVerb::New => new(desk).await,
+        AccountVerb::Key => {
+            let key = hex::encode(keys::create(&desk.key)?.public_key());
+            output::show(desk.format, &json!({ "key": key, "file": desk.key }), || key.clone());
+            Ok(())
+        }
+        AccountVerb::Show { account } => show(desk, account).await,
+        AccountVerb::Transfer { to, amount, memo } => {
+            let amount = parse_mai(&amount)?.to_string();
+            let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo };
+            desk.submit(Kind::Transfer(transfer), "transferred").await
+        }
+        AccountVerb::Statement { account, limit } => statement(desk, account, limit).await,
+        AccountVerb::List => list(desk).await,
+    }
+}
+
+pub(crate) async fn faucet(desk: &Desk, amount: &str) -> Result<()> {
+    let draw = v1::FaucetDraw { amount: parse_mai(amount)?.to_string() };
+    desk.submit(Kind::FaucetDraw(draw), "drawn").await
+}
+
+async fn new(desk: &Desk) -> Result<()> {
+    let client = desk.client().await?;
+    let signer = keys::read_or_create(&desk.key)?;
+    let id = client.submit_one(&signer, Kind::CreateAccount(v1::CreateAccount { recovery_key: Vec::new() })).await?;
+    let value = json!({ "account": hex::encode(&id), "key": hex::encode(signer.public_key()), "file": desk.key });
+    output::show(desk.format, &value, || format!("account {} (key file {})", hex::encode(&id), desk.key.display()));
+    Ok(())
+}
+
+/// The account named, or the key file's own.
+async fn wanted(desk: &Desk, account: Option<String>) -> Result<(crate::client::Client, Vec<u8>)> {
+    let client = desk.client().await?;
+    let id = match account {
+        Some(text) => convert::id(&text)?,
+        None => account_id(&client.cluster_id(), &desk.signer()?.public_key()),
+    };
+    Ok((client, id))
+}
+
+async fn show(desk: &Desk, account: Option<String>) -> Result<()> {
+    let (client, account) = wanted(desk, account).await?;
+    let account =
+        ask!(client, accounts_client::AccountsClient.get_account, v1::GetAccountRequest { account: account.clone() })?;
+    output::show(desk.format, &value(&account), || {
+        format!(
+            "account  {}\nrole     {}\nbalance  {} MAI\nheld     {} MAI",
+            hex::encode(&account.id),
+            account.role,
+            wire_mai(&account.balance),
+            wire_mai(&account.held)
+        )
+    });
+    Ok(())
+}
+
+pub(crate) fn value(account: &v1::Account) -> Value {
+    json!({
+        "account": hex::encode(&account.id),
+        "key": hex::encode(&account.key),
+        "role": account.role,
+        "balance": wire_mai(&account.balance),
+        "held": wire_mai(&account.held),
+    })
+}
+
+async fn statement(desk: &Desk, account: Option<String>, limit: u32) -> Result<()> {
+    let (client, account) = wanted(desk, account).await?;
+    let request = v1::GetStatementRequest { account, before: 0, limit };
+    let reply = ask!(client, accounts_client::AccountsClient.get_statement, request.clone())?;
+    let values: Vec<Value> = reply.movements.iter().map(movement).collect();
+    output::show(desk.format, &Value::Array(values), || {
+        let rows: Vec<Vec<String>> = reply.movements.iter().map(movement_row).collect();
+        output::table(&["#", "entry", "cause", "balance ±", "held ±", "balance", "held", "with", "job", "memo"], &rows)
+    });
+    Ok(())
+}
+
+pub(crate) fn movement(movement: &v1::Movement) -> Value {
+    json!({
+        "sequence": movement.sequence,
+        "index": movement.index,
+        "now_ms": movement.now_ms,
+        "account": hex::encode(&movement.account),
+        "counterparty": hex::encode(&movement.counterparty),
+        "cause": movement.cause,
+        "balance_change": wire_mai(&movement.balance_change),
+        "held_change": wire_mai(&movement.held_change),
+        "balance": wire_mai(&movement.balance),
+        "held": wire_mai(&movement.held),
+        "job": hex::encode(&movement.job),
+        "memo": movement.memo,
+    })
+}
+
+fn movement_row(movement: &v1::Movement) -> Vec<String> {
+    vec![
+        movement.sequence.to_string(),
+        movement.index.to_string(),
+        movement.cause.clone(),
+        wire_mai(&movement.balance_change),
+        wire_mai(&movement.held_change),
+        wire_mai(&movement.balance),
+        wire_mai(&movement.held),
+        short(&movement.counterparty),
+        short(&movement.job),
+        movement.memo.clone(),
+    ]
+}
+
+/// Every account of the cluster, page by page.
+pub(crate) async fn all(client: &crate::client::Client) -> Result<v1::ListAccountsReply> {
+    const PAGE: u32 = 1_000;
+    let mut whole = v1::ListAccountsReply::default();
+    loop {
+        let after = whole.accounts.last().map(|account| account.id.clone()).unwrap_or_default();
+        let request = v1::ListAccountsRequest { after, limit: PAGE };
+        let page = ask!(client, accounts_client::AccountsClient.list_accounts, request.clone())?;
+        let last = (page.accounts.len() as u32) < PAGE;
+        whole.accounts.extend(page.accounts);
+        (whole.minted, whole.burned, whole.index, whole.now_ms) = (page.minted, page.burned, page.index, page.now_ms);
+        if last {
+            return Ok(whole);
+        }
+    }
+}
+
+async fn list(desk: &Desk) -> Result<()> {
+    let client = desk.client().await?;
+    let reply = all(&client).await?;
+    let sum: u128 = reply.accounts.iter().map(|account| units(&account.balance) + units(&account.held)).sum();
+    let minted = units(&reply.minted).saturating_sub(units(&reply.burned));
+    let value = json!({
+        "accounts": reply.accounts.iter().map(value).collect::<Vec<_>>(),
+        "minted": wire_mai(&reply.minted),
+        "burned": wire_mai(&reply.burned),
+        "conserved": sum == minted,
+    });
+    output::show(desk.format, &value, || {
+        let row = |account: &v1::Account| {
+            vec![hex::encode(&account.id), account.role.clone(), wire_mai(&account.balance), wire_mai(&account.held)]
+        };
+        let rows: Vec<Vec<String>> = reply.accounts.iter().map(row).collect();
+        let table = output::table(&["account", "role", "balance MAI", "held MAI"], &rows);
+        let verdict = if sum == minted { "equal" } else { "NOT EQUAL" };
+        format!("{table}\nminted − burned = {} MAI, sum of accounts: {verdict}", crate::money::mai(minted))
+    });
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The quorum: founding it, its health, its event feed.
+
+use super::Desk;
+use crate::{
+    args::{ClusterVerb, InitArgs},
+    client::{channel, refused},
+    error::{CliError, Result},
+    output::{self, Format, short},
+};
+use matrixai_proto::{envelope, v1};
+use prost::Message as _;
+use serde_json::json;
+
+/// Beats per epoch of a new cluster: roots are compared about twice a minute.
+const EPOCH_BEATS: u32 = 8;
+const MACHINE_TIMEOUT_MS: u64 = 3_000;
+const FAUCET_DAILY: u128 = 100_000_000_000;
+const FAUCET_TOTAL: u128 = 1_000_000_000_000_000;
+
+pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
+    match verb {
+        ClusterVerb::Init(args) => {
+            let id = hex::encode(init(&args).await?);
+            output::show(desk.format, &json!({ "cluster_id": id }), || format!("cluster {id} is founded"));
+            Ok(())
+        }
+        ClusterVerb::Status => status(desk).await,
+        ClusterVerb::Watch { from } => watch(desk, from).await,
+    }
+}
+
+/// Founds a cluster: the same genesis for every node named.
+pub(crate) async fn init(args: &InitArgs) -> Result<Vec<u8>> {
+    let genesis = genesis(args)?;
+    let bytes = genesis.encode_to_vec();
+    let mut cluster_id = Vec::new();
+    for node in &genesis.nodes {
+        let mut client = v1::cluster_client::ClusterClient::new(channel(&node.grpc)?);
+        let reply = client.init(v1::InitRequest { genesis: bytes.clone() }).await.map_err(|status| {
+            let error = refused(&status);
+            CliError::new(error.code, format!("{}: {}", node.grpc, error.message))
+        })?;
+        cluster_id = reply.into_inner().cluster_id;
+    }
+    Ok(cluster_id)
+}
+
+fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
+    let mut nodes = Vec::new();
+    for (number, text) in args.nodes.iter().enumerate() {
+        nodes.push(node(number as u64 + 1, text)?);
+    }
+    let mut admin_keys = Vec::new();
+    for text in &args.admins {
+        admin_keys.push(
+            crate::convert::hash(text)
+                .map_err(|_| CliError::usage(format!("--admin {text}: a public key has 64 hex digits")))?,
+        );
+    }
+    let r0: [u8; 32] = envelope::random().map_err(|error| CliError::local("draw R_0", error))?;
+    let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Ok(v1::Genesis {
+        format: 1,
+        network: args.network.clone(),
+        test_network: args.test,
+        nodes,
+        admin_keys,
+        faucet_daily: FAUCET_DAILY.to_string(),
+        faucet_total: FAUCET_TOTAL.to_string(),
+        fee_bp: args.fee_bp,
+        beat_ms: args.beat_ms,
+        r0: r0.to_vec(),
+        machine_timeout_ms: MACHINE_TIMEOUT_MS,
+        epoch_beats: EPOCH_BEATS,
+        created_ms: created.map_or(0, |elapsed| elapsed.as_millis() as u64),
+    })
+}
+
+fn node(id: u64, text: &str) -> Result<v1::GenesisNode> {
+    let mut parts = text.split('@');
+    let wrong = || {
+        CliError::usage(format!("--node {text}: write NODE_KEY@HOST:PORT as the coordinator's ready line shows them"))
+    };
+    let key = parts.next().ok_or_else(wrong)?;
+    let key = crate::convert::hash(key).map_err(|_| wrong())?;
+    let grpc = parts.next().filter(|address| address.contains(':')).ok_or_else(wrong)?.to_owned();
+    let web = parts.next().unwrap_or_default().to_owned();
+    Ok(v1::GenesisNode { id, key, grpc, web })
+}
+
+async fn status(desk: &Desk) -> Result<()> {
+    let status = desk.client().await?.status().await?;
+    let nodes: Vec<_> = status.nodes.iter().map(|node| {
+        json!({ "node": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": node.heard_ms, "leader": node.id == status.leader })
+    }).collect();
+    let roots: Vec<_> = status.roots.iter().map(|root| {
+        json!({ "node": root.node, "epoch": root.epoch, "index": root.index, "root": hex::encode(&root.root) })
+    }).collect();
+    let value = json!({
+        "cluster_id": hex::encode(&status.cluster_id), "node": status.node, "role": status.role, "leader": status.leader,
+        "term": status.term, "committed": status.committed, "applied": status.applied, "now_ms": status.now_ms,
+        "version": status.version, "nodes": nodes, "roots": roots,
+    });
+    output::show(desk.format, &value, || {
+        let rows: Vec<Vec<String>> = status
+            .nodes
+            .iter()
+            .map(|node| {
+                let heard = match node.heard_ms {
+                    0 => "itself".to_owned(),
+                    u64::MAX => "never".to_owned(),
+                    ms => format!("{ms} ms ago"),
+                };
+                let role = if node.id == status.leader { "leader" } else { "member" };
+                vec![node.id.to_string(), role.to_owned(), node.grpc.clone(), node.web.clone(), heard]
+            })
+            .collect();
+        let mut text = format!(
+            "cluster {}\nterm {}, committed {}, applied {} (asked node {})\n\n",
+            hex::encode(&status.cluster_id),
+            status.term,
+            status.committed,
+            status.applied,
+            status.node
+        );
+        text.push_str(&output::table(&["node", "role", "gRPC", "web", "heard"], &rows));
+        for root in &status.roots {
+            text.push_str(&format!(
+                "root of node {} at entry {}: {}\n",
+                root.node,
+                root.index,
+                hex::encode(&root.root)
+            ));
+        }
+        text
+    });
+    Ok(())
+}
+
+async fn watch(desk: &Desk, from: u64) -> Result<()> {
+    let client = desk.client().await?;
+    let mut next = from;
+    loop {
+        let request = v1::WatchEventsRequest { from_index: next };
+        let mut stream = crate::client::ask!(client, cluster_client::ClusterClient.watch_events, request)?;
+        while let Ok(Some(event)) = stream.message().await {
+            next = event.index.saturating_add(1);
+            print_event(desk.format, &event);
+        }
+    }
+}
+
+pub(crate) fn print_event(format: Format, event: &v1::Event) {
+    let value = json!({
+        "index": event.index, "now_ms": event.now_ms, "kind": event.kind,
+        "subject": hex::encode(&event.subject), "text": event.text,
+    });
+    output::show(format, &value, || {
+        format!("{:>8}  {:<18} {}  {}", event.index, event.kind, short(&event.subject), event.text)
+    });
+}

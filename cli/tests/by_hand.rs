@@ -1,0 +1,70 @@
+//! Every verb by hand, each part in a folder of its own, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use harness::Cluster;
+
+#[test]
+fn a_job_by_hand_and_what_is_refused() {
+    let mut cluster = Cluster::found();
+    cluster.add_workers(&["0.5", "0.5", "0.5"]);
+    let job = cluster.submit(3, 3);
+    let id = hex::encode(&job);
+    let settled = cluster.follow(&job, "the job settles though its source data are gone", |job| job.state == "settled");
+    assert_eq!(settled.proof.as_ref().unwrap().verdict, "accepted");
+    for replay in &settled.proof.as_ref().unwrap().replayed {
+        assert_ne!(replay.prover, replay.verifier);
+        assert_eq!(replay.state, "equal");
+    }
+
+    // What people and scripts ask afterwards.
+    let receipt = cluster.run(&["job", "result", &id, "--model", "model.safetensors"]);
+    assert_eq!(receipt["state"], "settled");
+    assert_eq!(receipt["shares"].as_array().unwrap().len(), 3);
+    let model = std::fs::read(cluster.home.path().join("model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(model[..8].try_into().unwrap()) as usize;
+    assert!(String::from_utf8_lossy(&model[8..8 + header]).contains("layers.0.weight"));
+    assert_eq!(cluster.run(&["job", "verify", &id])["equal"], true);
+    assert!(cluster.run(&["account", "statement", "--key", "buyer.key"]).as_array().unwrap().len() >= 3);
+    assert_eq!(cluster.run(&["market", "history"]).as_array().unwrap().len(), 3);
+    let drilling = cluster.run(&["drill", "status"]);
+    let unit = drilling["units"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(cluster.run(&["drill", "explain", &unit])["replicas"].as_array().unwrap().len(), 3);
+    cluster.run(&["audit", "export", "--out", "export"]);
+    assert!(cluster.home.path().join("export/log.jsonl").exists());
+
+    // An artifact there and back.
+    std::fs::write(cluster.home.path().join("note.txt"), "some bytes").unwrap();
+    let hash =
+        cluster.run(&["artifact", "put", "note.txt", "--key", "buyer.key"])["sha256"].as_str().unwrap().to_owned();
+    cluster.run(&["artifact", "get", &hash, "--to", "again.txt"]);
+    assert_eq!(std::fs::read(cluster.home.path().join("again.txt")).unwrap(), b"some bytes");
+
+    refusals(&cluster);
+    cluster.assert_conserved();
+}
+
+/// What is refused says so by name and ends with the exit code for it; nothing changes.
+fn refusals(cluster: &Cluster) {
+    let before = cluster.run(&["account", "list"])["accounts"].clone();
+    let machine = cluster.workers[0].text("machine");
+    let stranger = "00".repeat(20);
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["account", "transfer", &stranger, "1", "--key", "buyer.key"], 1, "unknown_account"),
+        (&["account", "transfer", &stranger, "0.0000000001", "--key", "buyer.key"], 2, "no amount"),
+        (&["account", "transfer", "zz", "1", "--key", "buyer.key"], 2, "no id"),
+        (&["faucet", "100000", "--key", "buyer.key"], 1, "faucet"),
+        (&["offer", "make", &machine, "--price", "0", "--key", "trainer-1.key"], 1, "zero_price"),
+        (&["offer", "make", &machine, "--price", "1", "--max-s", "0", "--key", "trainer-1.key"], 1, "duration"),
+        (&["offer", "make", &machine, "--price", "1", "--key", "buyer.key"], 1, "not_owner"),
+        (&["drill", "publish", "fgemm", "64,64,64,1", "--key", "buyer.key"], 1, "forbidden"),
+        (&["job", "status", &stranger], 1, "NotFound"),
+    ];
+    for (args, code, word) in cases {
+        let (ended, said) = cluster.attempt(args).unwrap_err();
+        assert_eq!(ended, code, "{args:?} said: {said}");
+        assert!(said.contains(word), "{args:?} said: {said}");
+    }
+    assert_eq!(cluster.run(&["account", "list"])["accounts"], before);
+}

@@ -1,0 +1,280 @@
+//! Real processes of the one binary, in a temporary folder, ended with the test that began them.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+use matrixai_proto::v1::{self, jobs_client::JobsClient};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// The longest that any single condition of a test may take.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// One running child.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    pub ready: Value,
+    args: Vec<String>,
+    folder: PathBuf,
+}
+
+impl Process {
+    pub fn start(folder: &Path, args: &[&str]) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log.txt")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+            .args(args)
+            .arg("--exit-with-parent")
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().unwrap_or_else(|| panic!("{args:?} ended: {}", tail(folder))).unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        let ready = serde_json::from_str(&line).unwrap();
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self { child, ready, args, folder: folder.to_owned() }
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The same again in the same folder.
+    pub fn restart(&mut self) {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let again = Self::start(&self.folder, &args);
+        *self = again;
+    }
+
+    pub fn text(&self, key: &str) -> String {
+        self.ready[key].as_str().unwrap_or_else(|| panic!("no {key} in {}", self.ready)).to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tail(folder: &Path) -> String {
+    let text = fs::read_to_string(folder.join("log.txt")).unwrap_or_default();
+    text.lines().rev().take(5).collect::<Vec<_>>().join("\n")
+}
+
+/// A cluster of three coordinators and some workers, made with the same verbs a person types.
+#[derive(Debug)]
+pub struct Cluster {
+    pub home: TempDir,
+    pub coordinators: Vec<Process>,
+    pub workers: Vec<Process>,
+}
+
+impl Cluster {
+    pub fn found() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let args = ["coordinator", "--data", "data", "--grpc", "127.0.0.1:0", "--web", "127.0.0.1:0"];
+        let coordinators: Vec<_> =
+            (1..=3).map(|n| Process::start(&home.path().join(format!("coordinator-{n}")), &args)).collect();
+        let cluster = Self { home, coordinators, workers: Vec::new() };
+        let admin = cluster.run(&["account", "key", "--key", "operator.key"])["key"].as_str().unwrap().to_owned();
+        let nodes: Vec<String> = cluster
+            .coordinators
+            .iter()
+            .map(|c| format!("{}@{}@{}", c.text("node_key"), c.text("grpc"), c.text("web")))
+            .collect();
+        let mut init = vec!["cluster", "init", "--test", "--beat-ms", "200", "--admin", &admin];
+        for node in &nodes {
+            init.extend(["--node", node]);
+        }
+        cluster.run(&init);
+        cluster
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.coordinators.iter().map(|coordinator| coordinator.text("grpc")).collect()
+    }
+
+    /// Runs a verb in the home folder; answers its JSON, or the exit code and what it said.
+    pub fn attempt(&self, args: &[&str]) -> Result<Value, (i32, String)> {
+        let output = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+            .args(args)
+            .args(["--output", "json", "--cluster", &self.addresses().join(",")])
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err((output.status.code().unwrap_or(-1), said));
+        }
+        Ok(text.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap()))
+    }
+
+    pub fn run(&self, args: &[&str]) -> Value {
+        self.attempt(args).unwrap_or_else(|(code, said)| panic!("{args:?} ended with {code}: {said}"))
+    }
+
+    /// Opens accounts for trainers, starts their workers, drills them and offers them.
+    pub fn add_workers(&mut self, limits: &[&str]) {
+        let join = self.addresses().join(",");
+        for limit in limits {
+            let number = self.workers.len() + 1;
+            let key = format!("trainer-{number}.key");
+            self.run(&["account", "new", "--key", &key]);
+            let folder = self.home.path().join(format!("worker-{number}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(self.home.path().join(&key), folder.join("owner.key")).unwrap();
+            let args = ["worker", "--join", &join, "--data", "data", "--owner", "owner.key", "--cpu-limit", limit];
+            self.workers.push(Process::start(&folder, &args));
+        }
+        let count = self.workers.len();
+        self.until("every machine is online", |cluster| {
+            let machines = cluster.run(&["market", "list"]);
+            machines.as_array().unwrap().iter().filter(|machine| machine["status"] != "offline").count() == count
+        });
+        let units = (6 * count).div_ceil(3).to_string();
+        self.run(&["drill", "publish", "fgemm", "384,384,384,4,0", "--units", &units, "--key", "operator.key"]);
+        self.until("every machine is measured", |cluster| {
+            let machines = cluster.run(&["market", "list"]);
+            let measured = |machine: &Value| {
+                machine["measured"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|s| s["kernel"] == "fgemm" && s["provisional"] == false)
+            };
+            if machines.as_array().unwrap().iter().all(measured) {
+                return true;
+            }
+            let drilling = cluster.run(&["drill", "status"]);
+            if drilling["units"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|unit| unit["state"] != "open" && unit["state"] != "revealing")
+                && drilling["campaigns"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|campaign| campaign["drawn"] == campaign["units"])
+            {
+                cluster.run(&["drill", "publish", "fgemm", "384,384,384,4,0", "--units", "2", "--key", "operator.key"]);
+            }
+            false
+        });
+        for (number, worker) in self.workers.iter().enumerate() {
+            let (key, price) = (format!("trainer-{}.key", number + 1), format!("0.{}", 5 + number));
+            self.run(&["offer", "make", &worker.text("machine"), "--price", &price, "--key", &key]);
+        }
+    }
+
+    /// Opens the buyer's account with money, and submits a job of these rounds; answers its id.
+    pub fn submit(&self, rounds: u32, machines: usize) -> Vec<u8> {
+        if self.attempt(&["account", "show", "--key", "buyer.key"]).is_err() {
+            self.run(&["account", "new", "--key", "buyer.key"]);
+            self.run(&["faucet", "100", "--key", "buyer.key"]);
+        }
+        let file = self.write_job(rounds, machines);
+        let job = self.run(&["job", "submit", file.to_str().unwrap(), "--key", "buyer.key"]);
+        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        hex::decode(job["job"].as_str().unwrap()).unwrap()
+    }
+
+    /// A small digits job in a folder of its own (which `submit` deletes: nothing may need it afterwards).
+    pub fn write_job(&self, rounds: u32, machines: usize) -> PathBuf {
+        let folder = self.home.path().join("job");
+        fs::create_dir_all(&folder).unwrap();
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/examples");
+        fs::copy(examples.join("digits.csv.gz"), folder.join("digits.csv.gz")).unwrap();
+        let text = fs::read_to_string(examples.join("digits.toml")).unwrap();
+        let mut job: toml::Table = text.parse().unwrap();
+        job["training"]["rounds"] = i64::from(rounds).into();
+        job["training"]["target"] = 0.5.into();
+        job["order"]["machines"] = (machines as i64).into();
+        let path = folder.join("job.toml");
+        fs::write(&path, job.to_string()).unwrap();
+        path
+    }
+
+    /// Waits until a view of the cluster holds; each look is a call that takes its own time.
+    pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < DEADLINE, "not within {} s: {what}", DEADLINE.as_secs());
+        }
+    }
+
+    /// Follows a job by the stream of its changes until a state of it holds.
+    pub fn follow(&self, job: &[u8], what: &str, holds: impl Fn(&v1::Job) -> bool) -> v1::Job {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = Instant::now();
+        let mut last = v1::Job::default();
+        while begun.elapsed() < DEADLINE {
+            for address in self.addresses() {
+                let seen = runtime.block_on(async {
+                    let mut client = JobsClient::connect(format!("http://{address}"))
+                        .await
+                        .ok()?
+                        .max_decoding_message_size(64 << 20);
+                    let mut stream = client.watch_job(v1::GetJobRequest { job: job.to_vec() }).await.ok()?.into_inner();
+                    while let Ok(Ok(Some(job))) = tokio::time::timeout(DEADLINE, stream.message()).await {
+                        last = job.clone();
+                        if holds(&job) {
+                            return Some(job);
+                        }
+                    }
+                    None
+                });
+                if let Some(job) = seen {
+                    return job;
+                }
+            }
+        }
+        panic!(
+            "not within {} s: {what}; the job is {} ({}), round {}",
+            DEADLINE.as_secs(),
+            last.state,
+            last.reason,
+            last.rounds_done
+        );
+    }
+
+    /// The place of the leader among the coordinators.
+    pub fn leader(&self) -> usize {
+        let mut found = None;
+        self.until("there is a leader", |cluster| {
+            let status = cluster.attempt(&["cluster", "status"]).unwrap_or_default();
+            status["leader"].as_u64().unwrap_or(0) > 0
+        });
+        let status = self.run(&["cluster", "status"]);
+        for node in status["nodes"].as_array().unwrap() {
+            if node["leader"] == true {
+                found = self
+                    .coordinators
+                    .iter()
+                    .position(|coordinator| coordinator.text("grpc") == node["grpc"].as_str().unwrap());
+            }
+        }
+        found.unwrap()
+    }
+
+    /// Money of all accounts together is what was minted.
+    pub fn assert_conserved(&self) {
+        assert_eq!(self.run(&["account", "list"])["conserved"], true);
+    }
+}

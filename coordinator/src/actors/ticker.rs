@@ -1,0 +1,32 @@
+//! Time for the replica: a tick of the consensus at a steady rate, with a reading of the wall clock.
+
+use super::replica::{ReplicaActor, Tick};
+use crate::clock;
+use actix::{Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context, prelude::SendError};
+use std::time::Duration;
+
+/// Length of a tick: an election takes 10 to 20 of them, so a killed leader is replaced within 1 or 2 s.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+struct Ticker {
+    replica: Addr<ReplicaActor>,
+}
+
+/// Starts the ticks.
+pub(super) fn start(arbiter: &ArbiterHandle, replica: Addr<ReplicaActor>) {
+    Ticker::start_in_arbiter(arbiter, move |_| Ticker { replica });
+}
+
+impl Actor for Ticker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |ticker, ctx| {
+            // A full mailbox has work enough: the tick is skipped.
+            if let Err(SendError::Closed(_)) = ticker.replica.try_send(Tick { wall_ms: clock::wall_ms() }) {
+                ctx.stop();
+            }
+        });
+    }
+}

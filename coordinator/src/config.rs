@@ -1,0 +1,207 @@
+//! Settings of a coordinator, in layers: the shipped `default.toml`, the user's file, `MATRIXAI__` environment
+//! variables, flags. A key nobody knows is an error, since a misspelt limit that is silently ignored is an outage later.
+
+use serde::Deserialize;
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::{Path, PathBuf},
+};
+
+const DEFAULTS: &str = include_str!("default.toml");
+const ENVIRONMENT_PREFIX: &str = "MATRIXAI";
+
+/// Everything a coordinator can be told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder that holds everything this coordinator keeps.
+    pub data: PathBuf,
+    /// Host under which others reach this coordinator; empty: the host it listens on.
+    pub advertise: String,
+    /// Addresses of the servers.
+    pub listen: Listen,
+    /// Logging.
+    pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
+    /// The artifact store's limits.
+    pub artifacts: Artifacts,
+}
+
+/// `host:port` of each server; port 0 picks one and remembers it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// The gRPC server.
+    pub grpc: String,
+    /// The web server.
+    pub web: String,
+}
+
+/// Logging.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A level or an env-filter list.
+    pub level: String,
+}
+
+/// Traces.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// OTLP endpoint (gRPC); empty exports nothing.
+    pub otlp_endpoint: String,
+}
+
+/// The artifact store's limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifacts {
+    /// Most bytes kept on this coordinator's disk.
+    pub bytes_max: u64,
+}
+
+/// Why settings were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("configuration: {0}")]
+    Layers(#[from] config::ConfigError),
+    /// A value that cannot work.
+    #[error("configuration key {key}: {what}")]
+    Value {
+        /// Dotted name of the key.
+        key: &'static str,
+        /// What is wrong and what to write instead.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads all layers. `flags` are dotted keys with their values, e.g. `("listen.grpc", "0.0.0.0:7600")`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, and the file where there is one.
+    pub fn load(file: Option<&Path>, flags: &[(&str, String)]) -> Result<Self, ConfigError> {
+        let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__");
+        Self::layered(file, environment, flags)
+    }
+
+    fn layered(
+        file: Option<&Path>,
+        environment: config::Environment,
+        flags: &[(&str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut layers =
+            config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        if let Some(path) = file {
+            layers = layers.add_source(config::File::from(path).format(config::FileFormat::Toml));
+        }
+        layers = layers.add_source(environment);
+        for (key, value) in flags {
+            layers = layers.set_override(key, value.as_str())?;
+        }
+        let config: Self = layers.build()?.try_deserialize()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The shipped settings with a data folder and port 0 on loopback, for embedding and tests.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn local(data: &Path) -> Result<Self, ConfigError> {
+        let flags = [
+            ("data", data.display().to_string()),
+            ("listen.grpc", "127.0.0.1:0".to_owned()),
+            ("listen.web", "127.0.0.1:0".to_owned()),
+        ];
+        Self::layered(None, config::Environment::with_prefix("MATRIXAI_NO_ENVIRONMENT"), &flags)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.data.as_os_str().is_empty() {
+            let what = "is not set: name the folder that this coordinator keeps everything in".to_owned();
+            return Err(ConfigError::Value { key: "data", what });
+        }
+        let grpc = resolve("listen.grpc", &self.listen.grpc)?;
+        let web = resolve("listen.web", &self.listen.web)?;
+        if grpc.port() != 0 && grpc.port() == web.port() {
+            let what = format!("port {} is listen.grpc's already: each server needs its own", web.port());
+            return Err(ConfigError::Value { key: "listen.web", what });
+        }
+        if self.advertise.contains(':') || self.advertise.contains('/') {
+            let what = format!("{:?} must be a host name or IPv4 address without a port", self.advertise);
+            return Err(ConfigError::Value { key: "advertise", what });
+        }
+        if self.artifacts.bytes_max == 0 {
+            let what = "0 bytes would store nothing".to_owned();
+            return Err(ConfigError::Value { key: "artifacts.bytes_max", what });
+        }
+        Ok(())
+    }
+
+    /// Host under which others reach this coordinator's servers, given the address that one of them listens on.
+    pub(crate) fn advertised(&self, bound: SocketAddr) -> String {
+        if self.advertise.is_empty() { bound.to_string() } else { format!("{}:{}", self.advertise, bound.port()) }
+    }
+}
+
+/// The first address that a `host:port` stands for.
+pub(crate) fn resolve(key: &'static str, address: &str) -> Result<SocketAddr, ConfigError> {
+    let wrong = |what: String| ConfigError::Value { key, what: format!("{address:?}: {what}; write host:port") };
+    let mut found = address.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+    found.next().ok_or_else(|| wrong("stands for no address".to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn load(toml: &str, environment: &[(&str, &str)], flags: &[(&str, String)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("coordinator.toml");
+        fs::write(&file, toml).unwrap();
+        let source = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX)
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(source));
+        Config::layered(Some(&file), environment, flags)
+    }
+
+    fn refused(toml: &str) -> String {
+        load(toml, &[], &[]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let toml = "data = \"/a\"\n[log]\nlevel = \"debug\"\n[listen]\ngrpc = \"127.0.0.1:1\"\n";
+        let environment = [("MATRIXAI__LISTEN__GRPC", "127.0.0.1:2"), ("MATRIXAI__ARTIFACTS__BYTES_MAX", "77")];
+        let config = load(toml, &environment, &[("listen.web", "127.0.0.1:3".to_owned())]).unwrap();
+        assert_eq!(config.data, Path::new("/a"));
+        assert_eq!((config.listen.grpc.as_str(), config.listen.web.as_str()), ("127.0.0.1:2", "127.0.0.1:3"));
+        assert_eq!((config.log.level.as_str(), config.artifacts.bytes_max), ("debug", 77));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_in_every_layer() {
+        assert!(refused("data = \"/a\"\nspeed = 1\n").contains("speed"));
+        assert!(refused("data = \"/a\"\n[listen]\nhttp = \"x\"\n").contains("http"));
+        let error = load("data = \"/a\"", &[("MATRIXAI__LISTEN__GPRC", "x")], &[]).unwrap_err();
+        assert!(error.to_string().contains("gprc"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_named() {
+        assert!(refused("").contains("data"));
+        let twice = "data = \"/a\"\n[listen]\ngrpc = \"127.0.0.1:7600\"\nweb = \"127.0.0.1:7600\"\n";
+        assert!(refused(twice).contains("port 7600"));
+        assert!(refused("data = \"/a\"\n[listen]\ngrpc = \"nonsense\"\n").contains("host:port"));
+        assert!(refused("data = \"/a\"\nadvertise = \"a:1\"\n").contains("without a port"));
+        assert!(refused("data = \"/a\"\n[artifacts]\nbytes_max = 0\n").contains("bytes_max"));
+    }
+}

@@ -1,0 +1,435 @@
+//! Every decision of a coordinator that is not the ledger's: what is proposed and when, who is answered, which machines
+//! are there, who is sent what. Pure: events and a monotonic time go in, actions come out; `actors/` carries both.
+//!
+//! Nothing here outlives the process, and nothing here may matter to correctness: the state decides what is true, and a
+//! coordinator that forgot all of this recovers it from the state ([`Dispatch`] from what machines are owed, [`Beats`]
+//! from the beacon, [`Liveness`] by waiting one timeout).
+//!
+//! | part | decides |
+//! |---|---|
+//! | [`crate::pending`] | which envelopes form the next entry, and who is answered |
+//! | [`beats`] | when the next beat is due and with whose shares |
+//! | [`liveness`] | which machines are there and which are lost |
+//! | [`dispatch`] | what each session is sent or told to stop |
+//! | [`roots`] | which epoch's root this node attests, and whether it has diverged |
+//! | [`own`] | this node's own signed commands |
+
+mod beats;
+mod dispatch;
+mod liveness;
+mod own;
+mod roots;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use beats::Node;
+pub(crate) use dispatch::{SessionId, ToWorker};
+
+use crate::{
+    clock::LedgerClock,
+    pending::{Caller, NotAdded, Pending, Waiting},
+    shared::Role,
+};
+use beats::Beats;
+use dispatch::Dispatch;
+use liveness::Liveness;
+use matrixai_proto::{
+    envelope::Signer,
+    v1::{self, Envelope, HeldSession, LogEntry, PeerStatus, command::Kind},
+};
+use matrixai_state::{
+    Applied, Effect, Outcome, State,
+    decode::RULES_VERSION,
+    ids::{Hash, MachineId},
+};
+use own::{Own, Subject};
+use prost::Message as _;
+use roots::Roots;
+use std::sync::Arc;
+
+/// Envelopes in one log entry.
+const ENTRY_ENVELOPES_MAX: usize = 8_192;
+/// Bytes of envelopes in one log entry; an envelope is far smaller, so the entry stays below the consensus' limit.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// A caller is told to ask again after this long: the quorum is gone or far behind.
+const CALLER_WAIT_MS: u64 = 10_000;
+/// Time between two messages about this coordinator's clock and sessions to the others.
+const STATUS_EVERY_MS: u64 = 250;
+/// Time between two looks at who is there, and at what has waited too long.
+const REVIEW_EVERY_MS: u64 = 200;
+/// A pause of this length between two ticks means that this process stood still: it heard nobody meanwhile, so nobody's
+/// silence counts.
+const STALL_MS: u64 = 500;
+/// Sessions in one status.
+const STATUS_SESSIONS_MAX: usize = 100_000;
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Time passed; this machine's wall clock shows `wall_ms`.
+    Tick {
+        wall_ms: u64,
+    },
+    /// A caller wants an envelope applied. It has been checked: see `edge.rs`.
+    Submitted {
+        caller: Caller,
+        envelope: Waiting,
+    },
+    /// Everything that arrived together has been handed in: propose it.
+    Flush,
+    /// The node did not take the proposal of this number.
+    Dropped {
+        number: u64,
+        why: Reply,
+    },
+    /// This node's place in the quorum.
+    Role {
+        role: Role,
+        leader: u64,
+    },
+    /// Entries were applied; `state` has them all.
+    Applied {
+        state: Arc<State>,
+        entries: Vec<Applied>,
+    },
+    /// Another coordinator said what it holds.
+    Status {
+        from: u64,
+        status: PeerStatus,
+    },
+    /// A worker's session begins here. `holding` are keys of assignments it says it has.
+    SessionOpened {
+        session: SessionId,
+        machine: MachineId,
+        holding: Vec<String>,
+    },
+    /// A session's round trip was measured, microseconds.
+    SessionMeasured {
+        session: SessionId,
+        round_trip_us: u64,
+    },
+    SessionClosed {
+        session: SessionId,
+    },
+    /// The root of the state at the end of an epoch was computed.
+    RootComputed {
+        epoch: u64,
+        index: u64,
+        root: Hash,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Propose these bytes of a [`LogEntry`].
+    Propose { number: u64, entry: Vec<u8>, envelopes: usize },
+    /// Answer a caller.
+    Reply { caller: Caller, reply: Reply },
+    /// A caller was answered by an applied entry after this long, ms.
+    Decided { waited_ms: u64 },
+    /// Tell a worker.
+    Send { session: SessionId, message: ToWorker },
+    /// End a session: the machine has opened another.
+    End { session: SessionId },
+    /// Tell the other coordinators.
+    Broadcast(PeerStatus),
+    /// Carry this node's own envelope to the leader.
+    Relay(Envelope),
+    /// Stop the process: its state differs from the quorum's.
+    Stop(String),
+}
+
+/// What a caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Decided by the entry of this index.
+    Decided { index: u64, outcomes: Arc<[Outcome]> },
+    /// This coordinator does not lead; the envelope was not proposed.
+    NotLeader,
+    /// It led when the envelope was proposed and no longer does: the outcome is unknown here.
+    LeadershipLost,
+    /// Too many wait.
+    Full,
+    /// Another envelope of the same signer and id waits already.
+    Reused,
+    /// No quorum decided in time.
+    Late,
+}
+
+/// What a core is told once.
+#[derive(Debug)]
+pub(crate) struct CoreConfig {
+    pub(crate) me: u64,
+    pub(crate) cluster_id: Hash,
+    /// Every coordinator in order of id.
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) signer: Signer,
+    /// Random; keeps this process's command ids apart from those of earlier ones.
+    pub(crate) boot: [u8; 8],
+    pub(crate) beat_ms: u64,
+    pub(crate) machine_timeout_ms: u64,
+}
+
+/// The decisions of one coordinator.
+#[derive(Debug)]
+pub(crate) struct Core {
+    clock: LedgerClock,
+    wall_ms: u64,
+    role: Role,
+    leader: u64,
+    /// Since when this coordinator leads.
+    leads_since: Option<u64>,
+    /// Since when it has listened without a pause.
+    listens_since: u64,
+    ticked_at: u64,
+    state: Arc<State>,
+    pending: Pending,
+    proposals: u64,
+    own: Own,
+    beats: Beats,
+    liveness: Liveness,
+    dispatch: Dispatch,
+    roots: Roots,
+    /// When the others were last told, and when waiting things were last looked at.
+    told_at: Option<u64>,
+    reviewed_at: Option<u64>,
+}
+
+impl Core {
+    /// A core that knows nothing but its state.
+    pub(crate) fn new(config: CoreConfig, state: Arc<State>) -> Self {
+        let CoreConfig { me, cluster_id, nodes, signer, boot, beat_ms, machine_timeout_ms } = config;
+        Self {
+            clock: LedgerClock::new(me, nodes.len()),
+            wall_ms: 0,
+            role: Role::Follower,
+            leader: 0,
+            leads_since: None,
+            listens_since: 0,
+            ticked_at: 0,
+            state,
+            pending: Pending::default(),
+            proposals: 0,
+            roots: Roots::new(me, nodes.len()),
+            beats: Beats::new(me, *signer.seed(), nodes, cluster_id, beat_ms),
+            own: Own::new(signer, cluster_id, boot),
+            liveness: Liveness::new(machine_timeout_ms),
+            dispatch: Dispatch::default(),
+            told_at: None,
+            reviewed_at: None,
+        }
+    }
+
+    /// Takes an event at a monotonic time in ms; answers what is to be done, in order.
+    pub(crate) fn on(&mut self, event: Event, now: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick { wall_ms } => self.tick(wall_ms, now, &mut actions),
+            Event::Submitted { caller, envelope } => self.submitted(caller, envelope, now, &mut actions),
+            Event::Flush => self.flush(&mut actions),
+            Event::Dropped { number, why } => {
+                self.own.dropped(number);
+                answer(self.pending.dropped(number), &why, &mut actions);
+            }
+            Event::Role { role, leader } => self.turned(role, leader, now, &mut actions),
+            Event::Applied { state, entries } => self.applied(state, entries, now, &mut actions),
+            Event::Status { from, status } => self.status(from, status, now),
+            Event::SessionOpened { session, machine, holding } => {
+                if let Some(session) = self.dispatch.open(session, machine, holding) {
+                    actions.push(Action::End { session });
+                }
+                self.send(&mut actions);
+            }
+            Event::SessionMeasured { session, round_trip_us } => {
+                if let Some(machine) = self.dispatch.measured(session, round_trip_us) {
+                    self.liveness.heard(machine, round_trip_us, now);
+                }
+            }
+            Event::SessionClosed { session } => self.dispatch.close(session),
+            Event::RootComputed { epoch, index, root } => {
+                self.roots.computed(epoch, index, root);
+                self.attest(now, &mut actions);
+            }
+        }
+        actions
+    }
+
+    /// Sessions that end here.
+    pub(crate) fn sessions(&self) -> usize {
+        self.dispatch.len()
+    }
+
+    /// Keeps only sessions whose carrier still lives: a lost close must not keep a machine alive.
+    pub(crate) fn retain_sessions(&mut self, alive: impl Fn(SessionId) -> bool) {
+        self.dispatch.retain(alive);
+    }
+
+    fn leads(&self) -> bool {
+        self.leads_since.is_some()
+    }
+
+    fn submitted(&mut self, caller: Caller, envelope: Waiting, now: u64, actions: &mut Vec<Action>) {
+        let reply = if self.leads() {
+            match self.pending.add(envelope, caller, now) {
+                Ok(()) => return,
+                Err(NotAdded::Full) => Reply::Full,
+                Err(NotAdded::Reused) => Reply::Reused,
+            }
+        } else {
+            Reply::NotLeader
+        };
+        actions.push(Action::Reply { caller, reply });
+    }
+
+    /// Group commit: everything that waits becomes one entry, or a few.
+    fn flush(&mut self, actions: &mut Vec<Action>) {
+        let Some(now_ms) = self.clock.stamp().filter(|_| self.leads()) else { return };
+        while self.own.has_queued() || self.pending.has_queued() {
+            self.proposals += 1;
+            let mut envelopes = self.own.take(self.proposals, ENTRY_ENVELOPES_MAX / 2);
+            let used: usize = envelopes.iter().map(Vec::len).sum();
+            let (count, bytes) = (ENTRY_ENVELOPES_MAX - envelopes.len(), ENTRY_BYTES_MAX.saturating_sub(used));
+            envelopes.append(&mut self.pending.take(self.proposals, count, bytes));
+            if envelopes.is_empty() {
+                return;
+            }
+            let count = envelopes.len();
+            let entry = LogEntry { now_ms, rules_version: RULES_VERSION, envelopes }.encode_to_vec();
+            actions.push(Action::Propose { number: self.proposals, entry, envelopes: count });
+        }
+    }
+
+    fn turned(&mut self, role: Role, leader: u64, now: u64, actions: &mut Vec<Action>) {
+        let led = self.leads();
+        self.role = role;
+        self.leader = leader;
+        match (led, role == Role::Leader) {
+            (false, true) => self.leads_since = Some(now),
+            (true, false) => {
+                self.leads_since = None;
+                self.own.clear();
+                // What was proposed may still be committed by the next leader; only the log knows.
+                answer(self.pending.all(), &Reply::LeadershipLost, actions);
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.roots.leader_changed();
+    }
+
+    fn applied(&mut self, state: Arc<State>, entries: Vec<Applied>, now: u64, actions: &mut Vec<Action>) {
+        self.state = state;
+        for entry in entries {
+            self.clock.applied(entry.now_ms);
+            for result in entry.results {
+                if result.key == self.own.key() {
+                    self.own.decided(&result.command_id);
+                }
+                let Some((callers, since)) = self.pending.decided(&(result.key, result.command_id)) else { continue };
+                actions.push(Action::Decided { waited_ms: now.saturating_sub(since) });
+                answer(callers, &Reply::Decided { index: result.index, outcomes: result.outcomes }, actions);
+            }
+            for effect in entry.effects {
+                match effect {
+                    Effect::Owed(machine) => self.dispatch.mark(machine),
+                    Effect::Beat { .. } => self.beats.applied(now),
+                    // The replica takes the view at that very entry and hands in the root.
+                    Effect::RootDue { .. } => {}
+                }
+            }
+        }
+        self.send(actions);
+        if let Some(why) = self.roots.diverged(&self.state) {
+            actions.push(Action::Stop(why));
+        }
+    }
+
+    fn status(&mut self, from: u64, status: PeerStatus, now: u64) {
+        self.clock.heard(from, status.clock_ms, now);
+        self.beats.heard(from, status.beat, status.share);
+        for held in status.sessions {
+            if let Ok(id) = <[u8; 20]>::try_from(held.machine.as_slice()) {
+                self.liveness.heard(MachineId(id), held.round_trip_us, now);
+            }
+        }
+    }
+
+    fn tick(&mut self, wall_ms: u64, now: u64, actions: &mut Vec<Action>) {
+        if now.saturating_sub(std::mem::replace(&mut self.ticked_at, now)) >= STALL_MS {
+            self.listens_since = now;
+        }
+        self.wall_ms = wall_ms;
+        self.clock.tick(wall_ms, now);
+        let new_share = self.beats.share(&self.state);
+        if new_share || due(self.told_at, STATUS_EVERY_MS, now) {
+            self.told_at = Some(now);
+            actions.push(Action::Broadcast(self.own_status()));
+        }
+        if due(self.reviewed_at, REVIEW_EVERY_MS, now) {
+            self.reviewed_at = Some(now);
+            self.review(now, actions);
+        }
+        if self.leads()
+            && !self.own.is_on_its_way(Subject::Beat(self.state.beacon().0 + 1))
+            && let Some(beat) = self.beats.due(&self.state, now)
+        {
+            self.command(Subject::Beat(beat.number), Kind::Beat(beat), now);
+        }
+    }
+
+    fn own_status(&self) -> PeerStatus {
+        let (beat, share) = self.beats.own_share();
+        let sessions = self.dispatch.measured_sessions().take(STATUS_SESSIONS_MAX);
+        let sessions = sessions
+            .map(|(machine, round_trip_us)| HeldSession { machine: machine.0.to_vec(), round_trip_us })
+            .collect();
+        PeerStatus { clock_ms: self.wall_ms, beat, share, sessions }
+    }
+
+    /// What needs no prompt answer: who is there, who waited too long, whose attestation is still owed.
+    fn review(&mut self, now: u64, actions: &mut Vec<Action>) {
+        answer(self.pending.older_than(now.saturating_sub(CALLER_WAIT_MS)), &Reply::Late, actions);
+        self.own.forget_older(now.saturating_sub(CALLER_WAIT_MS));
+        for (machine, round_trip_us) in self.dispatch.measured_sessions() {
+            self.liveness.heard(machine, round_trip_us, now);
+        }
+        if let Some(since) = self.leads_since {
+            for change in self.liveness.changes(&self.state, since.max(self.listens_since), now) {
+                self.command(Subject::Machine(change.machine()), change.into_command(), now);
+            }
+        }
+        self.liveness.forget(now);
+        self.attest(now, actions);
+    }
+
+    /// Queues one of the leader's own commands, unless one about the same thing is on its way.
+    fn command(&mut self, subject: Subject, kind: Kind, now: u64) {
+        let Some(stamp) = self.clock.stamp() else { return };
+        self.own.queue(subject, v1::Command { kind: Some(kind) }, stamp, now);
+    }
+
+    fn attest(&mut self, now: u64, actions: &mut Vec<Action>) {
+        let Some(attestation) = self.roots.due(&self.state, now) else { return };
+        let Some(stamp) = self.clock.stamp() else { return };
+        let subject = Subject::Root(attestation.epoch);
+        let command = v1::Command { kind: Some(Kind::AttestRoot(attestation)) };
+        if self.leads() {
+            self.own.queue(subject, command, stamp, now);
+        } else if self.leader != 0 {
+            actions.push(Action::Relay(self.own.seal(command, stamp)));
+        }
+    }
+
+    fn send(&mut self, actions: &mut Vec<Action>) {
+        let messages = self.dispatch.messages(&self.state);
+        actions.extend(messages.into_iter().map(|(session, message)| Action::Send { session, message }));
+    }
+}
+
+fn answer(callers: Vec<Caller>, reply: &Reply, actions: &mut Vec<Action>) {
+    actions.extend(callers.into_iter().map(|caller| Action::Reply { caller, reply: reply.clone() }));
+}
+
+fn due(last: Option<u64>, every_ms: u64, now: u64) -> bool {
+    last.is_none_or(|last| now.saturating_sub(last) >= every_ms)
+}

@@ -1,0 +1,92 @@
+//! The beacon's beats (PROTOCOLS §0a): every coordinator sends its share for the next beat once it has applied the last
+//! one; the leader proposes a beat when its time has come and a majority's shares are in, with every share it has.
+
+use matrixai_proto::v1::{Beat, BeatShare};
+use matrixai_protocol::{beacon, vrf};
+use matrixai_state::{
+    State,
+    ids::{Hash, Key},
+};
+use std::collections::BTreeMap;
+
+/// A coordinator as the core knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) key: Key,
+}
+
+/// Shares and times of beats.
+#[derive(Debug)]
+pub(super) struct Beats {
+    me: u64,
+    seed: [u8; 32],
+    nodes: Vec<Node>,
+    cluster_id: Hash,
+    beat_ms: u64,
+    /// When the last beat was applied here.
+    applied_at: Option<u64>,
+    /// Each coordinator's newest share and its beat. Only this node's own has been checked.
+    shares: BTreeMap<u64, (u64, Vec<u8>)>,
+}
+
+impl Beats {
+    pub(super) fn new(me: u64, seed: [u8; 32], nodes: Vec<Node>, cluster_id: Hash, beat_ms: u64) -> Self {
+        Self { me, seed, nodes, cluster_id, beat_ms, applied_at: None, shares: BTreeMap::new() }
+    }
+
+    /// A beat was applied.
+    pub(super) fn applied(&mut self, now: u64) {
+        self.applied_at = Some(now);
+    }
+
+    /// Makes this node's share for the next beat if it is not made yet; answers whether it did. It follows from the
+    /// state alone, so the effect that a beat leaves is only a hint, and a replay at start makes one share, not all.
+    pub(super) fn share(&mut self, state: &State) -> bool {
+        let (number, alpha) = self.next(state);
+        if self.shares.get(&self.me).is_some_and(|(beat, _)| *beat == number) {
+            return false;
+        }
+        self.shares.insert(self.me, (number, vrf::prove(&self.seed, &alpha).to_vec()));
+        true
+    }
+
+    /// This node's newest share, for the others.
+    pub(super) fn own_share(&self) -> (u64, Vec<u8>) {
+        self.shares.get(&self.me).cloned().unwrap_or_default()
+    }
+
+    /// Another coordinator sent its share.
+    pub(super) fn heard(&mut self, from: u64, beat: u64, share: Vec<u8>) {
+        let known = self.nodes.iter().any(|node| node.id == from);
+        if known && from != self.me && share.len() == vrf::PROOF_BYTES {
+            self.shares.insert(from, (beat, share));
+        }
+    }
+
+    /// The next beat, if its time has come and a majority's shares are in. A share that came in time is always included:
+    /// leaving one out is the only choice a leader would have over the beacon.
+    pub(super) fn due(&mut self, state: &State, now: u64) -> Option<Beat> {
+        if self.applied_at.is_some_and(|at| now.saturating_sub(at) < self.beat_ms) {
+            return None;
+        }
+        let (number, alpha) = self.next(state);
+        let mut shares = Vec::new();
+        for node in &self.nodes {
+            let Some((_, proof)) = self.shares.get(&node.id).filter(|(beat, _)| *beat == number) else { continue };
+            // One bad share would have the whole beat refused, so each is checked first.
+            if vrf::verify(&node.key, &alpha, proof).is_some() {
+                shares.push(BeatShare { node: node.id, proof: proof.clone() });
+            } else {
+                tracing::warn!(node = node.id, beat = number, "a coordinator's beacon share is not its proof");
+                self.shares.remove(&node.id);
+            }
+        }
+        (shares.len() > self.nodes.len() / 2).then_some(Beat { number, shares })
+    }
+
+    fn next(&self, state: &State) -> (u64, Hash) {
+        let (number, r) = state.beacon();
+        (number + 1, beacon::alpha(&self.cluster_id, number + 1, &r))
+    }
+}

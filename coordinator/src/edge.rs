@@ -1,0 +1,153 @@
+//! The edge: what is checked of a signed envelope before anything else looks at it. Signatures are checked here and by
+//! auditors, never by the state machine, so nothing reaches the log without passing [`check`].
+
+use crate::shared::{Peer, Running};
+use matrixai_proto::{
+    decode_strict,
+    envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION},
+    v1::{self, Batch, EnrolMachine, Envelope, PeerClaim, SessionClaim, SubmitReply, command::Kind},
+};
+use matrixai_state::{
+    Outcome, Refusal, Signer, State,
+    ids::{AccountId, Key},
+    outcome::Detail,
+};
+use ring::signature::{ED25519, UnparsedPublicKey};
+use tonic::{Code, Status};
+
+/// Metadata key that names the refusal of an envelope which has no outcomes.
+pub(crate) const REFUSAL: &str = "matrixai-refusal";
+
+const POSSESSION_DOMAIN: &[u8] = b"MatrixAI/enrol/v1";
+/// Keys of assignments that a worker may say it holds, and bytes of one.
+const HOLDING_MAX: usize = 1_024;
+const HOLDING_KEY_BYTES_MAX: usize = 256;
+
+/// An envelope that goes no further.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Refused as the state machine would refuse it, without taking room in the log.
+    Refused(Refusal),
+    /// Its signature does not hold, so it has no signer whom an outcome could be told.
+    Unsigned(Status),
+}
+
+impl Stopped {
+    /// The refusal's name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.name(),
+            Self::Unsigned(..) => "unsigned",
+        }
+    }
+
+    /// The answer to whoever submitted it.
+    pub(crate) fn answer(self) -> Result<SubmitReply, Status> {
+        match self {
+            Self::Refused(refusal) => {
+                Ok(SubmitReply { index: 0, outcomes: vec![wire_outcome(&Outcome::Refused(refusal))] })
+            }
+            Self::Unsigned(status) => Err(status),
+        }
+    }
+}
+
+/// An outcome on the wire.
+pub(crate) fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
+    let (code, name, detail, id) = outcome.to_parts();
+    v1::Outcome { code, name: name.to_owned(), detail, id: id.map(Vec::from).unwrap_or_default() }
+}
+
+/// Checks an envelope of commands: form, cluster, signature, and possession of the keys that it enrols.
+pub(crate) fn check(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
+    let malformed = |what: &dyn std::fmt::Display| Stopped::Refused(Refusal::Malformed(Detail::new(what)));
+    if envelope.method != COMMANDS {
+        return Err(malformed(&"the method must be \"commands\""));
+    }
+    if envelope.payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(malformed(&format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes")));
+    }
+    signed(envelope).map_err(Stopped::Unsigned)?;
+    if envelope.cluster_id != *state.cluster_id() {
+        return Err(Stopped::Refused(Refusal::WrongCluster));
+    }
+    let batch: Batch = decode_strict(&envelope.payload).map_err(|error| malformed(&error))?;
+    for command in &batch.commands {
+        if let Some(Kind::EnrolMachine(enrol)) = &command.kind {
+            possessed(envelope, enrol, state)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks a worker's claim to a session; answers it.
+pub(crate) fn session_claim(claim: &Envelope, state: &State) -> Result<SessionClaim, Status> {
+    let claimed: SessionClaim = claimed(claim, SESSION, state)?;
+    let too_long = claimed.holding.iter().any(|key| key.len() > HOLDING_KEY_BYTES_MAX);
+    if claimed.holding.len() > HOLDING_MAX || too_long {
+        return Err(Status::invalid_argument(format!("a worker holds at most {HOLDING_MAX} assignments")));
+    }
+    Ok(claimed)
+}
+
+/// Checks the claim that a stream between coordinators begins with; answers whose it is.
+pub(crate) fn peer_claim(claim: Option<&Envelope>, running: &Running) -> Result<u64, Status> {
+    let claim = claim.ok_or_else(|| Status::unauthenticated("the stream must begin with a claim"))?;
+    let state = running.views.borrow().clone();
+    let claimed: PeerClaim = claimed(claim, PEER, &state)?;
+    let theirs = |peer: &&Peer| peer.id == claimed.from && peer.key == *claim.key;
+    if claimed.to != running.node || !running.peers.iter().any(|peer| theirs(&peer)) {
+        return Err(Status::unauthenticated("the claim is not that of a coordinator of this cluster to this one"));
+    }
+    Ok(claimed.from)
+}
+
+/// The payload of a claim with a signature that holds, for this cluster, and not expired by ledger time.
+pub(crate) fn claimed<M: prost::Message + Default>(claim: &Envelope, method: &str, state: &State) -> Result<M, Status> {
+    if claim.method != method {
+        return Err(Status::invalid_argument(format!("the claim's method must be {method:?}")));
+    }
+    signed(claim)?;
+    if claim.cluster_id != *state.cluster_id() {
+        return Err(unauthenticated("wrong_cluster", "the claim was signed for another cluster"));
+    }
+    if claim.expires_ms < state.now_ms() {
+        return Err(unauthenticated("expired", "the claim has expired; sign a new one"));
+    }
+    decode_strict(&claim.payload).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Whether a claim lives no longer than an envelope may. A fresh replica's ledger time is behind, so only claims of
+/// clients are held to it, after a linearizable view.
+pub(crate) fn lives_at_most(claim: &Envelope, state: &State) -> Result<(), Status> {
+    if claim.expires_ms > state.now_ms().saturating_add(EXPIRY_AHEAD_MS_MAX) {
+        return Err(unauthenticated("expires_too_far", "the claim expires more than 10 minutes ahead"));
+    }
+    Ok(())
+}
+
+fn signed(envelope: &Envelope) -> Result<(), Status> {
+    envelope::verify(envelope).map_err(|error| unauthenticated("bad_signature", &error.to_string()))
+}
+
+/// The machine key's signature over the owner's id: whoever enrols a machine must hold its key.
+fn possessed(envelope: &Envelope, enrol: &EnrolMachine, state: &State) -> Result<(), Stopped> {
+    let Ok(key) = Key::try_from(envelope.key.as_slice()) else { return Ok(()) };
+    let owner = match state.key_role(&key) {
+        Some(Signer::Account(owner)) => owner,
+        // The account may be opened by an earlier entry that this view does not have yet.
+        None => AccountId::of_key(state.cluster_id(), &key),
+        // The state machine refuses these by name.
+        Some(Signer::Machine(..) | Signer::Node(_)) => return Ok(()),
+    };
+    let signed = [POSSESSION_DOMAIN, state.cluster_id(), &owner.0].concat();
+    UnparsedPublicKey::new(&ED25519, &enrol.machine_key).verify(&signed, &enrol.possession).map_err(|_| {
+        Stopped::Unsigned(unauthenticated("bad_possession", "the machine key did not sign that this account enrols it"))
+    })
+}
+
+fn unauthenticated(name: &'static str, sentence: &str) -> Status {
+    let mut status = Status::new(Code::Unauthenticated, format!("{name}: {sentence}"));
+    status.metadata_mut().insert(REFUSAL, tonic::metadata::MetadataValue::from_static(name));
+    status
+}

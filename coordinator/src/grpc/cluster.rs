@@ -1,0 +1,162 @@
+//! The quorum itself: founding it, its health, its event feed, and its log for auditors.
+
+use super::Stopping;
+use crate::{clock, shared::Shared};
+use matrixai_proto::v1::{
+    AttestedRoot, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetStatusReply,
+    GetStatusRequest, InitReply, InitRequest, NodeStatus, WatchEventsRequest, cluster_server::Cluster,
+};
+use std::pin::Pin;
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+/// Messages of a stream waiting for a slow reader.
+const STREAM_MAX: usize = 64;
+/// Largest genesis, bytes.
+const GENESIS_BYTES_MAX: usize = 64 << 10;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct ClusterService {
+    pub(crate) shared: Shared,
+}
+
+type Stream1<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    type WatchEventsStream = Stream1<Event>;
+    type ExportLogStream = Stream1<ExportedEntry>;
+
+    async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
+        let genesis = request.into_inner().genesis;
+        if genesis.len() > GENESIS_BYTES_MAX {
+            return Err(Status::invalid_argument(format!("a genesis has at most {GENESIS_BYTES_MAX} bytes")));
+        }
+        self.shared.found(genesis).await?;
+        let running = self.shared.running()?;
+        Ok(Response::new(InitReply { cluster_id: running.cluster_id.to_vec(), node: running.node }))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusReply>, Status> {
+        Ok(Response::new(status(&self.shared)))
+    }
+
+    async fn get_genesis(&self, _: Request<GetGenesisRequest>) -> Result<Response<GetGenesisReply>, Status> {
+        let genesis = self.shared.genesis()?;
+        let cluster_id = self.shared.cluster_id()?.to_vec();
+        Ok(Response::new(GetGenesisReply { genesis: genesis.bytes.clone(), cluster_id }))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        self.shared.running()?;
+        let lagged = |error: crate::events::Lagged| Status::out_of_range(error.to_string());
+        let mut events = self.shared.events().subscribe(request.into_inner().from_index).map_err(lagged)?;
+        let (sender, stream) = mpsc::channel(STREAM_MAX);
+        tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    next = events.next() => next,
+                    () = sender.closed() => return,
+                };
+                let message = match next {
+                    Ok(Some(logged)) => Ok(wire_event(&logged)),
+                    Ok(None) => return,
+                    Err(error) => Err(lagged(error)),
+                };
+                let last = message.is_err();
+                if sender.send(message).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(Stopping::new(ReceiverStream::new(stream), &self.shared))))
+    }
+
+    async fn export_log(&self, request: Request<ExportLogRequest>) -> Result<Response<Self::ExportLogStream>, Status> {
+        let ExportLogRequest { from_index, to_index } = request.into_inner();
+        let replica = self.shared.running()?.replica.clone();
+        let (sender, stream) = mpsc::channel(STREAM_MAX);
+        tokio::spawn(async move {
+            let mut next = from_index.max(1);
+            // The end is fixed by the first page, or the stream would follow a busy log for ever.
+            let mut end = if to_index == 0 { u64::MAX } else { to_index };
+            while next <= end {
+                let page = match replica.export(next, end).await {
+                    Ok(page) => page,
+                    Err(status) => {
+                        // The reader may be gone.
+                        let _ = sender.send(Err(status)).await;
+                        return;
+                    }
+                };
+                end = end.min(page.applied);
+                let Some(last) = page.entries.last().map(|entry| entry.index) else { return };
+                for entry in page.entries {
+                    let exported = ExportedEntry { index: entry.index, term: entry.term, entry: entry.data };
+                    if sender.send(Ok(exported)).await.is_err() {
+                        return;
+                    }
+                }
+                next = last + 1;
+            }
+        });
+        Ok(Response::new(Box::pin(Stopping::new(ReceiverStream::new(stream), &self.shared))))
+    }
+}
+
+/// An event on the wire.
+pub(crate) fn wire_event(logged: &crate::events::Logged) -> Event {
+    Event {
+        index: logged.index,
+        now_ms: logged.now_ms,
+        kind: logged.event.kind.to_owned(),
+        subject: logged.event.subject.to_vec(),
+        text: logged.event.text.clone(),
+    }
+}
+
+/// This coordinator's health; answered without the quorum, since it is asked when there may be none.
+pub(crate) fn status(shared: &Shared) -> GetStatusReply {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let Ok(running) = shared.running() else {
+        let now_ms = clock::wall_ms();
+        return GetStatusReply { role: "uninitialised".to_owned(), now_ms, version, ..GetStatusReply::default() };
+    };
+    let view = running.status.borrow().clone();
+    let state = running.views.borrow().clone();
+    let nodes = running.peers.iter().map(|peer| {
+        let silence =
+            if peer.id == running.node { Some(std::time::Duration::ZERO) } else { shared.live().silence(peer.id) };
+        let heard_ms = silence.map_or(u64::MAX, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
+        NodeStatus { id: peer.id, grpc: peer.grpc.clone(), web: peer.web.clone(), heard_ms }
+    });
+    let roots = state.digest().map(|row| {
+        let root = |(node, root): &(matrixai_state::ids::NodeId, [u8; 32])| AttestedRoot {
+            node: node.0,
+            epoch: row.epoch,
+            index: row.index,
+            root: root.to_vec(),
+        };
+        row.roots.iter().map(root).collect()
+    });
+    GetStatusReply {
+        cluster_id: running.cluster_id.to_vec(),
+        node: running.node,
+        role: view.role.as_str().to_owned(),
+        leader: view.leader,
+        leader_grpc: shared.peer(view.leader).map(|peer| peer.grpc.clone()).unwrap_or_default(),
+        term: view.term,
+        committed: view.committed,
+        applied: view.applied,
+        nodes: nodes.collect(),
+        now_ms: state.now_ms(),
+        version,
+        roots: roots.unwrap_or_default(),
+        sessions: view.sessions,
+    }
+}

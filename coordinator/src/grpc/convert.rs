@@ -1,0 +1,176 @@
+//! Rows of the state as messages of the wire. Wire types stop here: nothing behind this file knows them.
+//!
+//! What may not be seen yet is left out here: the digest behind a drilling result before the unit's verdict.
+
+mod drilling;
+mod jobs;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use drilling::{drilling, unit};
+pub(crate) use jobs::{closed, job, jobs, spec};
+
+use crate::history::Record;
+use matrixai_proto::v1;
+use matrixai_state::{
+    State,
+    accounts::AccountRow,
+    ids::{AccountId, MachineId},
+    machines::{Inventory, MachineRow},
+    market::{OfferRow, TradeRow},
+};
+use std::fmt;
+use tonic::Status;
+
+/// Rows in an answer to a request that names no limit.
+pub(crate) const LIST_DEFAULT: usize = 100;
+
+/// Units in an answer to a request that names no limit.
+pub(crate) const UNITS_DEFAULT: usize = 20;
+
+/// Most rows in an answer.
+const LIST_MAX: usize = 1_000;
+
+/// Most machines or offers in an answer, which the protocol lists without a limit of the caller's.
+const WHOLE_LIST_MAX: usize = 10_000;
+
+/// The number of rows that a request with this limit gets.
+pub(crate) fn limit(asked: u32, default: usize) -> usize {
+    if asked == 0 { default } else { usize::try_from(asked).unwrap_or(LIST_MAX).min(LIST_MAX) }
+}
+
+/// An id of a request.
+///
+/// # Errors
+/// INVALID_ARGUMENT when it is none.
+pub(crate) fn id(field: &str, bytes: &[u8]) -> Result<[u8; 20], Status> {
+    bytes.try_into().map_err(|_| Status::invalid_argument(format!("{field} must be 20 bytes long")))
+}
+
+/// An id that may be left out.
+///
+/// # Errors
+/// INVALID_ARGUMENT when there are bytes that are none.
+pub(crate) fn optional_id(field: &str, bytes: &[u8]) -> Result<Option<[u8; 20]>, Status> {
+    if bytes.is_empty() { Ok(None) } else { id(field, bytes).map(Some) }
+}
+
+/// The answer to a request for what does not exist.
+pub(crate) fn unknown(what: &str, id: &dyn fmt::Display) -> Status {
+    Status::not_found(format!("there is no {what} {id}"))
+}
+
+/// An account.
+pub(crate) fn account(row: &AccountRow) -> v1::Account {
+    v1::Account {
+        id: row.id.0.to_vec(),
+        key: row.key.map(Vec::from).unwrap_or_default(),
+        role: row.role_name().to_owned(),
+        balance: row.balance.to_string(),
+        held: row.held.to_string(),
+        created_ms: row.created_ms,
+    }
+}
+
+/// A line of a statement.
+pub(crate) fn movement(record: Record) -> v1::Movement {
+    v1::Movement {
+        sequence: record.sequence,
+        index: record.index,
+        now_ms: record.now_ms,
+        account: record.account.0.to_vec(),
+        counterparty: record.counterparty.map(|id| id.0.to_vec()).unwrap_or_default(),
+        cause: record.cause,
+        balance_change: record.balance_change.to_string(),
+        held_change: record.held_change.to_string(),
+        balance: record.balance.to_string(),
+        held: record.held.to_string(),
+        job: record.job.map(|id| id.0.to_vec()).unwrap_or_default(),
+        memo: record.memo,
+    }
+}
+
+/// All machines, or one account's, in order of id.
+pub(crate) fn machines(state: &State, owner: Option<[u8; 20]>) -> Vec<v1::Machine> {
+    let owner = owner.map(AccountId);
+    let wanted = state.machines().filter(|row| owner.is_none_or(|owner| row.owner == owner));
+    wanted.take(WHOLE_LIST_MAX).map(|row| machine(state, row)).collect()
+}
+
+fn machine(state: &State, row: &MachineRow) -> v1::Machine {
+    let power = state.power(row.id).cloned().unwrap_or_default();
+    v1::Machine {
+        id: row.id.0.to_vec(),
+        owner: row.owner.0.to_vec(),
+        key: row.key.to_vec(),
+        status: row.status().to_owned(),
+        inventory: Some(inventory(&row.inventory)),
+        speeds: drilling::speeds(state, row.id),
+        drilling_micro_ut: power.drilling_micro_ut.to_string(),
+        training_micro_ut: power.training_micro_ut.to_string(),
+        units_accepted: power.units_accepted,
+        units_lost: power.units_lost,
+        round_trip_us: row.round_trip_us,
+        enrolled_ms: row.enrolled_ms,
+    }
+}
+
+/// All computing power that a machine ever earned, micro-ut.
+fn micro_ut(state: &State, machine: MachineId) -> String {
+    let power = state.power(machine).cloned().unwrap_or_default();
+    power.drilling_micro_ut.saturating_add(power.training_micro_ut).to_string()
+}
+
+fn inventory(found: &Inventory) -> v1::Inventory {
+    let gpus = found.gpus.iter().map(|gpu| v1::Gpu { model: gpu.model.clone(), ram_bytes: gpu.ram_bytes });
+    v1::Inventory {
+        cpu_model: found.cpu_model.clone(),
+        cores: found.cores,
+        isa: found.isa.clone(),
+        ram_bytes: found.ram_bytes,
+        disk_bytes: found.disk_bytes,
+        gpus: gpus.collect(),
+        os: found.os.clone(),
+    }
+}
+
+/// The open offers in the book's order, or all there ever were, newest first.
+pub(crate) fn offers(state: &State, all: bool) -> Vec<v1::Offer> {
+    if !all {
+        return state.open_offers().take(WHOLE_LIST_MAX).map(offer).collect();
+    }
+    let mut rows: Vec<&OfferRow> = state.offers().collect();
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.sequence));
+    rows.into_iter().take(WHOLE_LIST_MAX).map(offer).collect()
+}
+
+fn offer(row: &OfferRow) -> v1::Offer {
+    v1::Offer {
+        id: row.id.0.to_vec(),
+        machine: row.machine.0.to_vec(),
+        owner: row.owner.0.to_vec(),
+        price_per_hour: row.price_per_hour.to_string(),
+        duration_min_s: row.duration_min_s,
+        duration_max_s: row.duration_max_s,
+        expires_ms: row.expires_ms,
+        status: row.status.as_str().to_owned(),
+        made_ms: row.made_ms,
+    }
+}
+
+/// The newest agreements, newest first.
+pub(crate) fn trades(state: &State, limit: usize) -> Vec<v1::Trade> {
+    state.trades().rev().take(limit).map(trade).collect()
+}
+
+fn trade(row: &TradeRow) -> v1::Trade {
+    v1::Trade {
+        job: row.job.0.to_vec(),
+        offer: row.offer.0.to_vec(),
+        machine: row.machine.0.to_vec(),
+        buyer: row.buyer.0.to_vec(),
+        seller: row.seller.0.to_vec(),
+        price_per_hour: row.price_per_hour.to_string(),
+        matched_ms: row.matched_ms,
+    }
+}

@@ -1,0 +1,38 @@
+//! Machines, what they have proven, and what they cost.
+
+use super::convert;
+use crate::shared::Shared;
+use matrixai_proto::v1::{
+    ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest, ListTradesReply, ListTradesRequest,
+    market_server::Market,
+};
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct MarketService {
+    pub(crate) shared: Shared,
+}
+
+#[tonic::async_trait]
+impl Market for MarketService {
+    async fn list_machines(
+        &self,
+        request: Request<ListMachinesRequest>,
+    ) -> Result<Response<ListMachinesReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let owner = convert::optional_id("owner", &request.into_inner().owner)?;
+        Ok(Response::new(ListMachinesReply { machines: convert::machines(&state, owner) }))
+    }
+
+    async fn list_offers(&self, request: Request<ListOffersRequest>) -> Result<Response<ListOffersReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        Ok(Response::new(ListOffersReply { offers: convert::offers(&state, request.into_inner().all) }))
+    }
+
+    async fn list_trades(&self, request: Request<ListTradesRequest>) -> Result<Response<ListTradesReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let limit = convert::limit(request.into_inner().limit, convert::LIST_DEFAULT);
+        Ok(Response::new(ListTradesReply { trades: convert::trades(&state, limit) }))
+    }
+}

@@ -1,0 +1,72 @@
+//! What coordinators tell each other: raft messages, clocks, beacon shares, sessions held, copies of artifacts. Every
+//! stream begins with a claim signed by the sender's node key.
+
+use super::Stopping;
+use crate::{actors::Frame, shared::Shared};
+use matrixai_proto::v1::{PeerAck, PeerFrame, StoreReply, StoreRequest, peer_server};
+use std::{pin::Pin, time::Duration};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// A stream must bring its claim within this time.
+const CLAIM_WAIT: Duration = Duration::from_secs(5);
+/// Acknowledgements waiting for the network; they only show that somebody listens, so more are left out.
+const ACKS_MAX: usize = 4;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct PeerService {
+    pub(crate) shared: Shared,
+}
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerService {
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<PeerAck, Status>> + Send>>;
+
+    async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut frames = request.into_inner();
+        let late = |_| Status::deadline_exceeded("the stream brought no claim");
+        let first = tokio::time::timeout(CLAIM_WAIT, frames.message()).await.map_err(late)??;
+        let from = self.shared.check_peer_claim(first.and_then(|frame| frame.claim).as_ref())?;
+        let (acks, stream) = mpsc::channel(ACKS_MAX);
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                result = receive(&shared, from, frames, &acks) => {
+                    if let Err(status) = result {
+                        tracing::debug!(from, status = status.message(), "a coordinator's stream ended");
+                    }
+                }
+                () = shared.stopping() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(Stopping::new(ReceiverStream::new(stream), &self.shared))))
+    }
+
+    async fn store(&self, request: Request<Streaming<StoreRequest>>) -> Result<Response<StoreReply>, Status> {
+        super::artifacts::store(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// Hands frames to the replica one after another; while its mailbox is full, the sender waits by HTTP/2 flow control.
+async fn receive(
+    shared: &Shared,
+    from: u64,
+    mut frames: Streaming<PeerFrame>,
+    acks: &mpsc::Sender<Result<PeerAck, Status>>,
+) -> Result<(), Status> {
+    let replica = shared.running()?.replica.clone();
+    let mut received = 0;
+    while let Some(PeerFrame { raft, status, .. }) = frames.message().await? {
+        received += 1;
+        shared.live().heard(from);
+        let acknowledge = status.is_some();
+        replica.frame(Frame { from, raft, status }).await?;
+        if acknowledge {
+            // A full queue means that acknowledgements are under way.
+            let _ = acks.try_send(Ok(PeerAck { received }));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,485 @@
+//! Statements: every movement of every account, newest first, in a sled index on this coordinator's disk.
+//!
+//! The index is derived. The log is replayed at every start, so whatever is missing is delivered again; a movement that
+//! is there already is told by its sequence number and skipped. sled syncs lazily and may refuse its folder after a
+//! crash: then the folder is set aside and the replay fills a new one. It is written by a thread of its own, behind
+//! apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
+
+use crate::telemetry::Metrics;
+use matrixai_protocol::Hash;
+use matrixai_state::{
+    Movement,
+    ids::{AccountId, JobId},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{sync::watch, task::spawn_blocking};
+
+/// Log entries that may wait to be written.
+const QUEUE_ENTRIES: usize = 1_024;
+
+/// Entries written in one batch.
+const BATCH_ENTRIES: usize = 256;
+
+/// sled's cache; its default is 1 GiB.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// How long a statement waits for the index to reach the view it belongs to.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
+
+/// Most movements in one answer.
+pub(crate) const STATEMENT_MAX: usize = 1_000;
+
+/// Version of the records below; another one makes the index be built anew.
+const FORMAT: u32 = 1;
+
+/// Key of the one [`Meta`] record. Movements' keys are longer.
+const META_KEY: &[u8] = b"meta";
+
+/// One change of one account's balance or hold, as it is kept. Amounts in minor units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Position in the whole network's journal, ascending.
+    pub(crate) sequence: u64,
+    /// Log index of the entry that caused it.
+    pub(crate) index: u64,
+    /// Ledger time of that entry, ms.
+    pub(crate) now_ms: u64,
+    /// Whose movement it is.
+    pub(crate) account: AccountId,
+    /// The other side, if there is one.
+    pub(crate) counterparty: Option<AccountId>,
+    /// Name of the cause, as in the statement.
+    pub(crate) cause: String,
+    /// Change of the balance.
+    pub(crate) balance_change: i128,
+    /// Change of the hold.
+    pub(crate) held_change: i128,
+    /// Balance after it.
+    pub(crate) balance: u128,
+    /// Hold after it.
+    pub(crate) held: u128,
+    /// The job concerned.
+    pub(crate) job: Option<JobId>,
+    /// A transfer's memo.
+    pub(crate) memo: String,
+}
+
+/// Where the index stands and whose it is; written in the same batch as the movements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    cluster_id: Hash,
+    /// Newest movement that is in.
+    sequence: Option<u64>,
+}
+
+/// Why a statement cannot be had, or the index not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    /// Not even a new folder could be made.
+    #[error("{what} {}: {why}", path.display())]
+    Open {
+        /// Verb phrase.
+        what: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The index could not be written any more; a restart builds it again.
+    #[error("the statement index of this coordinator stopped: ask another one, or restart this one to build it again")]
+    Stopped,
+    /// The index did not reach the wanted log entry in time.
+    #[error("the statement index is at log entry {written} and entry {wanted} is asked for: try again shortly")]
+    Behind {
+        /// Newest entry that is in.
+        written: u64,
+        /// Entry that the answer must include.
+        wanted: u64,
+    },
+}
+
+/// The index of this coordinator; its writer ends with it.
+#[derive(Debug)]
+pub(crate) struct History {
+    folder: PathBuf,
+    metrics: Arc<Metrics>,
+    running: OnceLock<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    db: sled::Db,
+    queue: SyncSender<Entry>,
+    /// Newest log index whose movements are in.
+    written: watch::Receiver<u64>,
+}
+
+/// What one applied log entry adds.
+#[derive(Debug)]
+struct Entry {
+    index: u64,
+    now_ms: u64,
+    movements: Vec<Movement>,
+}
+
+impl History {
+    /// An index that will live in `folder`; nothing is opened before the cluster is known.
+    pub(crate) fn new(folder: &Path, metrics: Arc<Metrics>) -> Self {
+        Self { folder: folder.to_owned(), metrics, running: OnceLock::new() }
+    }
+
+    /// Opens the index and starts its writer; must come before the log is replayed. A folder that sled refuses, or that
+    /// is another cluster's or format's, is renamed to `<folder>.quarantine` and counted; the replay fills the new one.
+    ///
+    /// # Errors
+    /// [`HistoryError::Open`] when even an empty index cannot be made there.
+    ///
+    /// # Panics
+    /// When it was started before.
+    pub(crate) fn start(&self, cluster_id: &Hash) -> Result<(), HistoryError> {
+        let folder = &self.folder;
+        let failed = |what, why| HistoryError::Open { what, path: folder.clone(), why };
+        let (db, meta) = match open_guarded(folder, cluster_id) {
+            Ok(opened) => opened,
+            Err(why) => {
+                tracing::error!(path = %folder.display(), %why, "the statement index is set aside and built again");
+                self.metrics.history_rebuilds.inc();
+                set_aside(folder)?;
+                open_guarded(folder, cluster_id).map_err(|why| failed("open statement index", why))?
+            }
+        };
+        let (queue, entries) = sync_channel(QUEUE_ENTRIES);
+        let (progress, written) = watch::channel(0);
+        let writer = Writer { db: db.clone(), meta, progress, metrics: self.metrics.clone() };
+        thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(move || writer.run(&entries))
+            .map_err(|error| failed("start the writer of", error.to_string()))?;
+        let first = self.running.set(Running { db, queue, written }).is_ok();
+        assert!(first, "the statement index is started once");
+        Ok(())
+    }
+
+    /// Hands over the movements of one applied entry, in log order, empty ones included. Blocks while the queue is full.
+    ///
+    /// # Panics
+    /// Before [`History::start`]: what is recorded then would be missing for good.
+    pub(crate) fn record(&self, index: u64, now_ms: u64, movements: Vec<Movement>) {
+        let running = self.running.get().expect("the statement index starts before the log is replayed");
+        // A stopped writer is logged where it stopped, and statements say so.
+        let _stopped = running.queue.send(Entry { index, now_ms, movements });
+        self.metrics.history_lag.set(lag(index, *running.written.borrow()));
+    }
+
+    /// Movements of an account before a sequence number (0: the newest ones), newest first, as of log entry `index`
+    /// or later; waits for the index to get there.
+    ///
+    /// # Errors
+    /// [`HistoryError::Behind`] when that takes too long, [`HistoryError::Stopped`] after a failure.
+    pub(crate) async fn statement(
+        &self,
+        account: AccountId,
+        before: u64,
+        limit: usize,
+        index: u64,
+    ) -> Result<Vec<Record>, HistoryError> {
+        let running = self.running.get().ok_or(HistoryError::Stopped)?;
+        let mut written = running.written.clone();
+        match tokio::time::timeout(CATCH_UP_WAIT, written.wait_for(|at| *at >= index)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(HistoryError::Stopped),
+            Err(_) => return Err(HistoryError::Behind { written: *running.written.borrow(), wanted: index }),
+        }
+        let db = running.db.clone();
+        let read = spawn_blocking(move || read(&db, account, before, limit.min(STATEMENT_MAX))).await;
+        match read {
+            Ok(Ok(records)) => Ok(records),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "read statement index");
+                Err(HistoryError::Stopped)
+            }
+            Err(_) => Err(HistoryError::Stopped),
+        }
+    }
+}
+
+struct Writer {
+    db: sled::Db,
+    meta: Meta,
+    progress: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    fn run(mut self, entries: &Receiver<Entry>) {
+        while let Ok(first) = entries.recv() {
+            let batch: Vec<Entry> = std::iter::once(first).chain(entries.try_iter().take(BATCH_ENTRIES)).collect();
+            let index = batch.last().map_or(0, |entry| entry.index);
+            if let Err(error) = self.write(batch) {
+                // Ending drops `progress`, by which everybody who waits learns of it.
+                tracing::error!(%error, "write statement index: it stops until the next start");
+                return;
+            }
+            self.metrics.history_lag.set(lag(self.metrics.applied_index.get().max(0).unsigned_abs(), index));
+            self.progress.send_replace(index);
+        }
+        if let Err(error) = self.db.flush() {
+            tracing::warn!(%error, "flush statement index");
+        }
+    }
+
+    fn write(&mut self, entries: Vec<Entry>) -> Result<(), sled::Error> {
+        let mut batch = sled::Batch::default();
+        let mut newest = self.meta.sequence;
+        for Entry { index, now_ms, movements } in entries {
+            for movement in movements {
+                if newest.is_some_and(|newest| movement.sequence <= newest) {
+                    continue;
+                }
+                newest = Some(movement.sequence);
+                batch.insert(&key(movement.account, movement.sequence), encode(&record(index, now_ms, movement))?);
+            }
+        }
+        if newest == self.meta.sequence {
+            return Ok(());
+        }
+        let meta = Meta { sequence: newest, ..self.meta.clone() };
+        batch.insert(META_KEY, encode(&meta)?);
+        self.db.apply_batch(batch)?;
+        self.meta = meta;
+        Ok(())
+    }
+}
+
+fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
+    Record {
+        sequence: movement.sequence,
+        index,
+        now_ms,
+        account: movement.account,
+        counterparty: movement.counterparty,
+        cause: movement.cause.as_str().to_owned(),
+        balance_change: movement.balance_change,
+        held_change: movement.held_change,
+        balance: movement.balance.units(),
+        held: movement.held.units(),
+        job: movement.job,
+        memo: movement.memo,
+    }
+}
+
+/// Opens the folder behind a marker file: sled may panic on what a crash left, and a release build then aborts. A
+/// marker that is still there at the next start says so, and the folder is not tried again.
+fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
+    let marker = folder.with_extension("opening");
+    if marker.exists() {
+        fs::remove_file(&marker).map_err(|error| error.to_string())?;
+        if folder.exists() {
+            return Err("the last attempt to open it did not come back".to_owned());
+        }
+    }
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).map_err(|error| error.to_string())?;
+    }
+    fs::write(&marker, b"").map_err(|error| error.to_string())?;
+    let opened = open(folder, cluster_id);
+    fs::remove_file(&marker).map_err(|error| error.to_string())?;
+    opened
+}
+
+fn open(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
+    let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().map_err(|error| error.to_string())?;
+    let meta = match db.get(META_KEY).map_err(|error| error.to_string())? {
+        Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
+        None if db.is_empty() => Meta { format: FORMAT, cluster_id: *cluster_id, sequence: None },
+        None => return Err("it has no record of itself".to_owned()),
+    };
+    if meta.format != FORMAT || meta.cluster_id != *cluster_id {
+        return Err(format!("it is of format {} and cluster {}", meta.format, hex::encode(meta.cluster_id)));
+    }
+    Ok((db, meta))
+}
+
+/// Renames the folder away; the one set aside before is removed, so that failures cannot fill the disk.
+fn set_aside(folder: &Path) -> Result<(), HistoryError> {
+    let aside = folder.with_extension("quarantine");
+    let failed = |what, path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| HistoryError::Open { what, path, why: error.to_string() }
+    };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed("remove", &aside))?;
+    }
+    if folder.exists() {
+        fs::rename(folder, &aside).map_err(failed("set aside", folder))?;
+    }
+    Ok(())
+}
+
+fn read(db: &sled::Db, account: AccountId, before: u64, limit: usize) -> Result<Vec<Record>, sled::Error> {
+    let end = if before == 0 { u64::MAX } else { before };
+    db.range(key(account, 0)..key(account, end)).rev().take(limit).map(|row| decode(&row?.1)).collect()
+}
+
+/// Account, then sequence big-endian, so that a range over one account is in order.
+fn key(account: AccountId, sequence: u64) -> [u8; 28] {
+    let mut key = [0; 28];
+    key[..20].copy_from_slice(&account.0);
+    key[20..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, sled::Error> {
+    postcard::to_allocvec(value).map_err(|error| sled::Error::Unsupported(error.to_string()))
+}
+
+fn decode(bytes: &[u8]) -> Result<Record, sled::Error> {
+    postcard::from_bytes(bytes).map_err(|error| sled::Error::Unsupported(error.to_string()))
+}
+
+fn lag(applied: u64, written: u64) -> i64 {
+    i64::try_from(applied.saturating_sub(written)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use matrixai_state::{effect::Cause, money::Money};
+
+    const CLUSTER: Hash = [7; 32];
+    const ALICE: AccountId = AccountId([1; 20]);
+    const BOB: AccountId = AccountId([2; 20]);
+
+    fn movement(sequence: u64, account: AccountId) -> Movement {
+        Movement {
+            sequence,
+            account,
+            counterparty: Some(BOB),
+            cause: Cause::Transfer,
+            balance_change: -5,
+            held_change: i128::MIN,
+            balance: Money::minor(u128::from(sequence)).unwrap(),
+            held: Money::MAX,
+            job: None,
+            memo: "rent ☂".to_owned(),
+        }
+    }
+
+    fn started(path: &Path, cluster: &Hash, metrics: &Arc<Metrics>) -> History {
+        let history = History::new(path, metrics.clone());
+        history.start(cluster).unwrap();
+        history
+    }
+
+    /// Ends an index as the end of its process would: returns when sled has let go of the folder.
+    fn ended(history: History, path: &Path, cluster: &Hash) {
+        drop(history);
+        while open(path, cluster).is_err() {
+            thread::yield_now();
+        }
+    }
+
+    async fn sequences(history: &History, account: AccountId, before: u64, index: u64) -> Vec<u64> {
+        let records = history.statement(account, before, 2, index).await.unwrap();
+        records.iter().map(|record| record.sequence).collect()
+    }
+
+    #[tokio::test]
+    async fn newest_first_in_pages_of_one_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = started(&folder.path().join("history"), &CLUSTER, &Arc::default());
+        history.record(1, 11, vec![movement(1, ALICE), movement(2, BOB), movement(3, ALICE)]);
+        history.record(2, 12, Vec::new());
+        history.record(3, 13, vec![movement(4, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 3).await, [4, 3]);
+        assert_eq!(sequences(&history, ALICE, 3, 3).await, [1]);
+        assert_eq!(sequences(&history, BOB, 0, 3).await, [2]);
+        assert_eq!(history.statement(ALICE, 0, 1, 3).await.unwrap(), [record(3, 13, movement(4, ALICE))]);
+    }
+
+    #[tokio::test]
+    async fn entries_delivered_again_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::default();
+        let history = started(&folder.path().join("history"), &CLUSTER, &metrics);
+        history.record(1, 11, vec![movement(1, ALICE)]);
+        history.record(2, 12, vec![movement(2, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 2).await, [2, 1]);
+        // The same entries again, one of them with other contents that must not win.
+        history.record(1, 99, vec![Movement { balance: Money::MAX, ..movement(1, ALICE) }]);
+        history.record(2, 12, vec![movement(2, ALICE)]);
+        history.record(3, 13, vec![movement(3, ALICE)]);
+        let all = history.statement(ALICE, 0, 10, 3).await.unwrap();
+        let wanted = [(3, 13), (2, 12), (1, 11)].map(|(n, now)| record(n, now, movement(n, ALICE)));
+        assert_eq!(all, wanted);
+        assert_eq!(metrics.history_rebuilds.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_restart_skips_what_the_replay_brings_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let metrics = Arc::default();
+        let history = started(&path, &CLUSTER, &metrics);
+        history.record(1, 11, vec![movement(1, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
+        ended(history, &path, &CLUSTER);
+        let history = started(&path, &CLUSTER, &metrics);
+        history.record(1, 99, vec![movement(1, ALICE)]);
+        assert_eq!(history.statement(ALICE, 0, 10, 1).await.unwrap(), [record(1, 11, movement(1, ALICE))]);
+        assert_eq!(metrics.history_rebuilds.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn damage_is_quarantined_and_rebuilt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("conf"), b"this is no sled").unwrap();
+        let metrics = Arc::default();
+        let history = started(&path, &CLUSTER, &metrics);
+        assert_eq!(metrics.history_rebuilds.get(), 1);
+        assert!(path.with_extension("quarantine").join("conf").exists());
+        history.record(1, 11, vec![movement(1, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_never_came_back_is_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.with_extension("opening"), b"").unwrap();
+        let metrics = Arc::default();
+        let history = started(&path, &CLUSTER, &metrics);
+        assert_eq!(metrics.history_rebuilds.get(), 1);
+        assert!(!path.with_extension("opening").exists());
+        assert!(sequences(&history, ALICE, 0, 0).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_clusters_index_is_never_answered_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let metrics = Arc::default();
+        let history = started(&path, &CLUSTER, &metrics);
+        history.record(1, 11, vec![movement(1, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
+        ended(history, &path, &CLUSTER);
+        let other = started(&path, &[8; 32], &metrics);
+        assert_eq!(metrics.history_rebuilds.get(), 1);
+        assert!(sequences(&other, ALICE, 0, 0).await.is_empty());
+    }
+}

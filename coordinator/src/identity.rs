@@ -1,0 +1,300 @@
+//! The data folder: who this coordinator is and which cluster it belongs to. Nothing outside this folder is opened.
+//!
+//! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
+//! `ports.json` (ports picked on the first start), `genesis` (the cluster), and the folders `raft`, `artifacts` and
+//! `history`. Files are written beside their place and renamed, so that a crash leaves the old or the new one.
+
+use matrixai_proto::envelope::Signer;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// First line of the file `format`; its number rises when an older program can no longer read the folder.
+const FORMAT: &str = "matrixai-coordinator 1";
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
+/// Why a data folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The operating system refused.
+    #[error("{what} {path}: {error}")]
+    Io {
+        /// What was tried, as a verb phrase.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// Another process has the folder.
+    #[error("{0} is in use by another coordinator process")]
+    InUse(PathBuf),
+    /// The folder was written by something else.
+    #[error("{path}: {what}")]
+    Foreign {
+        /// The file that shows it.
+        path: PathBuf,
+        /// What it shows.
+        what: String,
+    },
+}
+
+/// Ports picked for `port 0` on the first start, so that a restart keeps the addresses that the cluster knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ports {
+    /// The gRPC server's.
+    pub(crate) grpc: u16,
+    /// The web server's.
+    pub(crate) web: u16,
+}
+
+/// An opened data folder, locked while this lives.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    seed: [u8; 32],
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, or makes it with a new node key.
+    pub(crate) fn open(root: &Path) -> Result<Self, FolderError> {
+        fs::create_dir_all(root).map_err(io_error("make folder", root))?;
+        let lock = lock(root)?;
+        let format = root.join("format");
+        match read(&format)? {
+            Some(bytes) => check_format(&format, &bytes)?,
+            None => {
+                refuse_foreign(root)?;
+                write(&format, format!("{FORMAT}\n").as_bytes(), PUBLIC)?;
+            }
+        }
+        let seed = node_seed(&root.join("node.key"))?;
+        Ok(Self { root: root.to_owned(), seed, _lock: lock })
+    }
+
+    /// The node's key.
+    pub(crate) fn signer(&self) -> Signer {
+        Signer::from_seed(self.seed).expect("every 32 bytes are an ed25519 seed")
+    }
+
+    /// Where the raft log is.
+    pub(crate) fn raft(&self) -> PathBuf {
+        self.root.join("raft")
+    }
+
+    /// Where artifacts are.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    /// Where the rebuildable index of statements is.
+    pub(crate) fn history(&self) -> PathBuf {
+        self.root.join("history")
+    }
+
+    /// The genesis bytes, if this coordinator is part of a cluster.
+    pub(crate) fn genesis(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        let path = self.root.join("genesis");
+        let genesis = read(&path)?;
+        let format_path = self.root.join("format");
+        let marked = read(&format_path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let marked = marked.lines().find_map(|line| line.strip_prefix("cluster ")).map(str::to_owned);
+        match (&genesis, marked) {
+            (Some(bytes), Some(marked)) if cluster_hex(bytes) != marked => {
+                let what = format!("is the genesis of another cluster than this folder's data, which is {marked}'s");
+                Err(FolderError::Foreign { path, what })
+            }
+            (None, Some(marked)) => {
+                let what = format!("is missing, but the folder holds data of cluster {marked}");
+                Err(FolderError::Foreign { path, what })
+            }
+            (None, None) if self.raft().exists() => {
+                let what = "holds a log although the folder belongs to no cluster".to_owned();
+                Err(FolderError::Foreign { path: self.raft(), what })
+            }
+            _ => Ok(genesis),
+        }
+    }
+
+    /// Makes this folder the cluster's: genesis first, then the mark in `format`, so that a crash between the two
+    /// leaves a folder that opens.
+    pub(crate) fn found(&self, genesis: &[u8]) -> Result<(), FolderError> {
+        write(&self.root.join("genesis"), genesis, PUBLIC)?;
+        let format = format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis));
+        write(&self.root.join("format"), format.as_bytes(), PUBLIC)
+    }
+
+    /// The remembered ports; zeros before the first start.
+    pub(crate) fn ports(&self) -> Result<Ports, FolderError> {
+        let path = self.root.join("ports.json");
+        let Some(bytes) = read(&path)? else { return Ok(Ports::default()) };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| FolderError::Foreign { path, what: format!("is no list of ports: {error}") })
+    }
+
+    /// Remembers the ports.
+    pub(crate) fn remember(&self, ports: Ports) -> Result<(), FolderError> {
+        let json = serde_json::to_vec(&ports).expect("two numbers are JSON");
+        write(&self.root.join("ports.json"), &json, PUBLIC)
+    }
+}
+
+fn cluster_hex(genesis: &[u8]) -> String {
+    hex::encode(matrixai_state::ids::cluster_id(genesis))
+}
+
+fn lock(root: &Path) -> Result<File, FolderError> {
+    let path = root.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(PRIVATE)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse(root.to_owned())),
+        Err(TryLockError::Error(error)) => Err(FolderError::Io { what: "lock", path, error }),
+    }
+}
+
+fn check_format(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let text = String::from_utf8_lossy(bytes);
+    let first = text.lines().next().unwrap_or_default();
+    if first == FORMAT {
+        return Ok(());
+    }
+    let what = format!("says {first:?}, but this program keeps folders of format {FORMAT:?}");
+    Err(FolderError::Foreign { path: path.to_owned(), what })
+}
+
+/// A folder without a format mark must be new: anything in it is someone else's.
+fn refuse_foreign(root: &Path) -> Result<(), FolderError> {
+    for entry in fs::read_dir(root).map_err(io_error("list", root))? {
+        let entry = entry.map_err(io_error("list", root))?;
+        // A crash during the first start leaves the lock and perhaps an unfinished file.
+        if entry.file_name() != "lock" && entry.file_name() != "format.new" {
+            let what = "is in the folder, which no coordinator has made: name an empty or new folder".to_owned();
+            return Err(FolderError::Foreign { path: entry.path(), what });
+        }
+    }
+    Ok(())
+}
+
+fn node_seed(path: &Path) -> Result<[u8; 32], FolderError> {
+    if let Some(bytes) = read(path)? {
+        let text = String::from_utf8_lossy(&bytes);
+        let mut seed = [0; 32];
+        return match hex::decode_to_slice(text.trim(), &mut seed) {
+            Ok(()) => Ok(seed),
+            Err(_) => {
+                Err(FolderError::Foreign { path: path.to_owned(), what: "is no key of 64 hex digits".to_owned() })
+            }
+        };
+    }
+    let seed: [u8; 32] = matrixai_proto::envelope::random().map_err(|error| FolderError::Io {
+        what: "draw a random seed for",
+        path: path.to_owned(),
+        error: io::Error::other(error),
+    })?;
+    write(path, format!("{}\n", hex::encode(seed)).as_bytes(), PRIVATE)?;
+    Ok(seed)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FolderError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FolderError::Io { what: "read", path: path.to_owned(), error }),
+    }
+}
+
+/// Writes a whole file: beside its place, synced, renamed, and the folder synced.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FolderError> {
+    let new = path.with_file_name(format!("{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
+    let put = || {
+        // A leftover of a crash keeps its mode, so it must not be reused.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        match path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    put().map_err(io_error("write", path))
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |error| FolderError::Io { what, path, error }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_restart_finds_key_ports_and_cluster() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("data");
+        let folder = Folder::open(&root).unwrap();
+        let key = folder.signer().public_key();
+        assert_eq!((folder.genesis().unwrap(), folder.ports().unwrap()), (None, Ports::default()));
+        folder.remember(Ports { grpc: 5, web: 6 }).unwrap();
+        folder.found(b"genesis").unwrap();
+        assert_eq!(fs::metadata(root.join("node.key")).unwrap().permissions().mode() & 0o777, PRIVATE);
+        drop(folder);
+
+        let folder = Folder::open(&root).unwrap();
+        assert_eq!(folder.signer().public_key(), key);
+        assert_eq!(folder.genesis().unwrap().as_deref(), Some(b"genesis".as_slice()));
+        assert_eq!(folder.ports().unwrap(), Ports { grpc: 5, web: 6 });
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let _held = Folder::open(temp.path()).unwrap();
+        assert!(matches!(Folder::open(temp.path()), Err(FolderError::InUse(_))));
+    }
+
+    #[test]
+    fn folders_of_others_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("thesis.tex"), "x").unwrap();
+        let error = Folder::open(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("thesis.tex"), "{error}");
+
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("format"), "matrixai-coordinator 9\n").unwrap();
+        let error = Folder::open(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("matrixai-coordinator 9"), "{error}");
+    }
+
+    #[test]
+    fn data_of_another_cluster_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temp.path()).unwrap();
+        folder.found(b"one").unwrap();
+        fs::write(temp.path().join("genesis"), "two").unwrap();
+        assert!(folder.genesis().unwrap_err().to_string().contains("another cluster"));
+        fs::remove_file(temp.path().join("genesis")).unwrap();
+        assert!(folder.genesis().unwrap_err().to_string().contains("missing"));
+    }
+}

@@ -1,0 +1,30 @@
+//! A coordinator: one member of the quorum that keeps the ledger, the market, the jobs and the measured machines.
+//!
+//! It carries the pure parts — `matrixai-state` (what is true), `matrixai-consensus` (in which order), [`mod@core`] (what
+//! this process does about it) — over gRPC, the web and disks, and decides nothing about money or work itself.
+//!
+//! [`run`] is a whole process; [`start`] is the same on a thread, for embedding and tests.
+
+mod actors;
+mod artifacts;
+mod clock;
+mod config;
+mod core;
+mod edge;
+mod events;
+mod grpc;
+mod history;
+mod identity;
+mod links;
+mod live;
+mod pending;
+mod reads;
+mod relay;
+mod shared;
+mod startup;
+mod telemetry;
+mod web;
+
+pub use config::{Artifacts, Config, ConfigError, Listen, Log, Telemetry};
+pub use identity::FolderError;
+pub use startup::{Error, Handle, Ready, run, start};

@@ -1,0 +1,365 @@
+//! What every service of this coordinator holds: a cheap handle to configuration, views of the state, the way to the
+//! replica, and the stores.
+//!
+//! A coordinator serves before it belongs to a cluster (somebody has to call `Cluster.Init`), so everything that needs
+//! one answers UNAVAILABLE until then. Nothing here decides anything.
+
+use crate::{
+    actors::Replica, artifacts::Artifacts, config::Config, edge, events::EventRing, history::History, identity::Folder,
+    links::Links, live::Live, relay::Relay, telemetry::Metrics,
+};
+use matrixai_proto::{
+    envelope::Signer,
+    v1::{Envelope, SubmitReply},
+};
+use matrixai_state::{Genesis, State};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::{Status, metadata::MetadataMap};
+
+/// Metadata key of a read; the value `stale` answers from this coordinator's own state without asking the quorum.
+pub(crate) const CONSISTENCY: &str = "matrixai-consistency";
+/// Metadata key of a refusal by a coordinator that does not lead: the leader's gRPC address.
+pub(crate) const LEADER: &str = "matrixai-leader";
+
+const UNINITIALISED: &str = "not initialised: run matrixai cluster init";
+
+/// Handle to everything that this coordinator's services share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    folder: Folder,
+    signer: Signer,
+    running: OnceLock<Running>,
+    /// Asks the main task to found the cluster.
+    founding: mpsc::Sender<Founding>,
+    stopping: watch::Receiver<bool>,
+    events: Arc<EventRing>,
+    links: Arc<Links>,
+    artifacts: Artifacts,
+    history: Arc<History>,
+    metrics: Arc<Metrics>,
+    live: Arc<Live>,
+    initialised: watch::Sender<bool>,
+}
+
+/// A wish to found a cluster, with the place for its answer.
+#[derive(Debug)]
+pub(crate) struct Founding {
+    pub(crate) genesis: Vec<u8>,
+    pub(crate) answer: oneshot::Sender<Result<(), Status>>,
+}
+
+/// What exists once this coordinator belongs to a cluster.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) genesis: Genesis,
+    pub(crate) cluster_id: [u8; 32],
+    /// This coordinator's number in genesis.
+    pub(crate) node: u64,
+    /// Every coordinator of the cluster, this one included, in order of id.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) replica: Replica,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) views: watch::Receiver<Arc<State>>,
+    pub(crate) status: watch::Receiver<NodeView>,
+}
+
+/// A coordinator as genesis names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) id: u64,
+    pub(crate) key: [u8; 32],
+    /// host:port of its gRPC server.
+    pub(crate) grpc: String,
+    /// host:port of its web server.
+    pub(crate) web: String,
+}
+
+/// This coordinator's place in the quorum, for people and for refusals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NodeView {
+    pub(crate) role: Role,
+    /// 0 while there is none.
+    pub(crate) leader: u64,
+    pub(crate) term: u64,
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    /// Worker sessions that end here.
+    pub(crate) sessions: u32,
+}
+
+/// What a coordinator is in its quorum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Follows a leader, or waits for one.
+    #[default]
+    Follower,
+    /// Asks to be elected.
+    Candidate,
+    /// Decides the order of the log.
+    Leader,
+}
+
+impl Role {
+    /// The name on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        }
+    }
+}
+
+/// The stores and switches a [`Shared`] is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) folder: Folder,
+    pub(crate) founding: mpsc::Sender<Founding>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) history: Arc<History>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, folder, founding, stopping, links, artifacts, history, metrics } = parts;
+        let signer = folder.signer();
+        let (running, events, live) = (OnceLock::new(), EventRing::new(), Arc::new(Live::default()));
+        Self(Arc::new(Inner {
+            config,
+            folder,
+            signer,
+            running,
+            founding,
+            stopping,
+            events,
+            links,
+            artifacts,
+            history,
+            metrics,
+            live,
+            initialised: watch::Sender::new(false),
+        }))
+    }
+
+    /// From here on this coordinator is part of a cluster. Happens once in the life of a process.
+    pub(crate) fn started(&self, running: Running) {
+        let first = self.0.running.set(running).is_ok();
+        assert!(first, "a process founds or opens one cluster");
+        self.0.initialised.send_replace(true);
+    }
+
+    /// Resolves when this coordinator is part of a cluster.
+    pub(crate) async fn initialised(&self) {
+        let mut initialised = self.0.initialised.subscribe();
+        // The sender lives as long as this handle, so waiting cannot fail.
+        let _ = initialised.wait_for(|initialised| *initialised).await;
+    }
+
+    /// The cluster's part.
+    ///
+    /// # Errors
+    /// UNAVAILABLE while there is no cluster.
+    pub(crate) fn running(&self) -> Result<&Running, Status> {
+        self.0.running.get().ok_or_else(|| Status::unavailable(UNINITIALISED))
+    }
+
+    /// A linearizable view: it contains everything that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster or a quorum; RESOURCE_EXHAUSTED when too many wait already.
+    pub(crate) async fn view(&self) -> Result<Arc<State>, Status> {
+        self.running()?.replica.view().await
+    }
+
+    /// This coordinator's own newest view, which may be behind.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn stale_view(&self) -> Result<Arc<State>, Status> {
+        Ok(self.running()?.views.borrow().clone())
+    }
+
+    /// The view that a request asks for: linearizable unless its metadata say `matrixai-consistency: stale`.
+    ///
+    /// # Errors
+    /// Those of [`Shared::view`]; INVALID_ARGUMENT for another consistency.
+    pub(crate) async fn view_for(&self, metadata: &MetadataMap) -> Result<Arc<State>, Status> {
+        match metadata.get(CONSISTENCY).map(|value| value.to_str()) {
+            None | Some(Ok("linearizable")) => self.view().await,
+            Some(Ok("stale")) => self.stale_view(),
+            Some(_) => Err(Status::invalid_argument(format!("{CONSISTENCY} is \"linearizable\" or \"stale\""))),
+        }
+    }
+
+    /// Every new view as it is applied; the newest at once.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn subscribe(&self) -> Result<watch::Receiver<Arc<State>>, Status> {
+        Ok(self.running()?.views.clone())
+    }
+
+    /// Checks an envelope and applies it here; answers after it was applied.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION with the leader's address in [`LEADER`] on a coordinator that does not lead; UNAVAILABLE
+    /// when leadership was lost meanwhile (ask again with the same envelope); RESOURCE_EXHAUSTED when full;
+    /// UNAUTHENTICATED and INVALID_ARGUMENT for what is wrong with the envelope itself.
+    pub(crate) async fn submit(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
+        let running = self.running()?;
+        if let Err(stopped) = self.checked(&envelope, running) {
+            return stopped.answer();
+        }
+        running.replica.submit(envelope).await
+    }
+
+    /// As [`Shared::submit`], at the leader wherever it is.
+    ///
+    /// # Errors
+    /// Those of [`Shared::submit`], and UNAVAILABLE when the leader cannot be reached.
+    pub(crate) async fn submit_anywhere(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
+        let running = self.running()?;
+        if let Err(stopped) = self.checked(&envelope, running) {
+            return stopped.answer();
+        }
+        let leader = running.status.borrow().leader;
+        if leader == running.node {
+            return running.replica.submit(envelope).await;
+        }
+        let Some(peer) = self.peer(leader) else {
+            return Err(Status::unavailable("the quorum has no leader at the moment: ask again shortly"));
+        };
+        running.relay.submit(peer, envelope).await
+    }
+
+    fn checked(&self, envelope: &Envelope, running: &Running) -> Result<(), edge::Stopped> {
+        let state = running.views.borrow().clone();
+        edge::check(envelope, &state).inspect_err(|stopped| self.0.metrics.refused(stopped.name()))
+    }
+
+    /// Founds the cluster of this genesis.
+    ///
+    /// # Errors
+    /// What is wrong with the genesis, the folder, or this coordinator's place in it.
+    pub(crate) async fn found(&self, genesis: Vec<u8>) -> Result<(), Status> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || Status::unavailable("the coordinator is stopping");
+        self.0.founding.send(Founding { genesis, answer }).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Settings.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The data folder.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.0.folder
+    }
+
+    /// The cluster's genesis.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn genesis(&self) -> Result<&Genesis, Status> {
+        Ok(&self.running()?.genesis)
+    }
+
+    /// SHA-256 of the genesis.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn cluster_id(&self) -> Result<[u8; 32], Status> {
+        Ok(self.running()?.cluster_id)
+    }
+
+    /// This coordinator's number in genesis.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn node(&self) -> Result<u64, Status> {
+        Ok(self.running()?.node)
+    }
+
+    /// Every coordinator, this one included, in order of id.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn peers(&self) -> Result<&[Peer], Status> {
+        Ok(&self.running()?.peers)
+    }
+
+    /// The coordinator of this id.
+    pub(crate) fn peer(&self, id: u64) -> Option<&Peer> {
+        self.0.running.get()?.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// This coordinator's place in the quorum.
+    ///
+    /// # Errors
+    /// UNAVAILABLE without a cluster.
+    pub(crate) fn status(&self) -> Result<NodeView, Status> {
+        Ok(self.running()?.status.borrow().clone())
+    }
+
+    /// The node's key.
+    pub(crate) fn node_signer(&self) -> &Signer {
+        &self.0.signer
+    }
+
+    /// Connections to the other coordinators, and the claims that begin their streams.
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.0.links
+    }
+
+    /// Checks the claim that a stream from another coordinator begins with; answers who it is.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED says what is wrong with it.
+    pub(crate) fn check_peer_claim(&self, claim: Option<&Envelope>) -> Result<u64, Status> {
+        let running = self.running()?;
+        edge::peer_claim(claim, running)
+    }
+
+    /// The newest events.
+    pub(crate) fn events(&self) -> &Arc<EventRing> {
+        &self.0.events
+    }
+
+    /// Files by content.
+    pub(crate) fn artifacts(&self) -> &Artifacts {
+        &self.0.artifacts
+    }
+
+    /// The index of statements.
+    pub(crate) fn history(&self) -> &Arc<History> {
+        &self.0.history
+    }
+
+    /// Figures for `/metrics`.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Soft state for live views: progress of what runs, and when peers were heard.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.0.live
+    }
+
+    /// Resolves when the coordinator stops; long streams end on it, or they would hold the server open.
+    pub(crate) async fn stopping(&self) {
+        let mut stopping = self.0.stopping.clone();
+        // An error means that the main task is gone, which is stopping too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}

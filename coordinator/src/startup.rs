@@ -1,0 +1,427 @@
+//! Start and end of a coordinator: folder, servers, then the cluster as soon as there is one; and all of it back down.
+
+use crate::{
+    actors::{Replica, Setup, Threads},
+    artifacts::Artifacts,
+    clock,
+    config::{self, Config, ConfigError},
+    core::{Core, CoreConfig, Node as CoreNode},
+    grpc,
+    history::History,
+    identity::{Folder, FolderError, Ports},
+    links::Links,
+    relay::Relay,
+    shared::{Founding, NodeView, Parts, Peer, Running, Shared},
+    telemetry::{Metrics, Telemetry, TelemetryError},
+    web,
+};
+use matrixai_consensus::{EngineStore, Node, NodeConfig};
+use matrixai_proto::envelope;
+use matrixai_state::State;
+use serde::Serialize;
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tonic::Status;
+
+/// Founding requests waiting; each is answered within moments.
+const FOUNDINGS_MAX: usize = 4;
+/// How long servers may take to finish their answers at the end.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// Least number of runtime threads: one may sit in a system call.
+const RUNTIME_THREADS_LEAST: usize = 2;
+
+/// Why a coordinator did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// An address cannot be listened on.
+    #[error("listen on {address} ({key}): {error}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// The artifact store cannot be used.
+    #[error("artifacts: {0}")]
+    Artifacts(String),
+    /// Logging or tracing cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// A server ended.
+    #[error("{0}")]
+    Server(String),
+    /// The cluster in the folder cannot be opened.
+    #[error("{0}")]
+    Cluster(String),
+    /// The replica stopped: the disk failed, or the state differs from the quorum's.
+    #[error("{0}")]
+    Fatal(String),
+    /// The system refused something basic: threads, signals, random bytes.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Its answer.
+        error: io::Error,
+    },
+}
+
+/// What a coordinator says of itself once it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ready {
+    /// Always "ready".
+    pub event: &'static str,
+    /// The node's public key, hex.
+    pub node_key: String,
+    /// host:port of the gRPC server as others reach it.
+    pub grpc: String,
+    /// host:port of the web server as others reach it.
+    pub web: String,
+    /// The cluster's id, hex; none before `cluster init`.
+    pub cluster_id: Option<String>,
+    /// This node's number in genesis; 0 before `cluster init`.
+    pub node: u64,
+}
+
+/// Runs a coordinator until SIGTERM or Ctrl-C. Prints one line of JSON ([`Ready`]) on stdout once it serves.
+///
+/// # Errors
+/// [`Error`] says what could not be used, or why it had to stop.
+pub fn run(config: Config) -> Result<(), Error> {
+    let (stop, stopping) = watch::channel(false);
+    let (ready, is_ready) = oneshot::channel();
+    let (level, endpoint) = (config.log.level.clone(), config.telemetry.otlp_endpoint.clone());
+    on_system(async move {
+        let telemetry =
+            Telemetry::start(&level, Some(endpoint.as_str()).filter(|e| !e.is_empty()), &instance(&config))?;
+        let signals = tokio::spawn(watch_signals(stop)?);
+        tokio::spawn(print_ready(is_ready));
+        let result = serve(config, ready, stopping).await;
+        signals.abort();
+        if let Err(error) = &result {
+            tracing::error!(%error, "the coordinator stops");
+        }
+        telemetry.shutdown().await;
+        result
+    })
+}
+
+/// Starts a coordinator on a thread of its own and waits until it serves.
+///
+/// # Errors
+/// As [`run`].
+pub fn start(config: Config) -> Result<Handle, Error> {
+    let (stop, stopping) = watch::channel(false);
+    let (ready, is_ready) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("coordinator".to_owned())
+        .spawn(move || on_system(serve(config, ready, stopping)))
+        .map_err(|error| Error::System { what: "start a thread", error })?;
+    match is_ready.blocking_recv() {
+        Ok(ready) => Ok(Handle { ready, stop, thread: Some(thread) }),
+        Err(_) => Err(join(thread).err().unwrap_or(Error::Server("the coordinator ended at once".to_owned()))),
+    }
+}
+
+/// A coordinator on a thread. Dropping it stops the coordinator and waits for it.
+#[derive(Debug)]
+pub struct Handle {
+    ready: Ready,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<Result<(), Error>>>,
+}
+
+impl Handle {
+    /// What it said when it served.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Stops it and waits until its files are closed.
+    ///
+    /// # Errors
+    /// Why it had ended by itself.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.stop.send_replace(true);
+        self.thread.take().map_or(Ok(()), join)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // Nobody is left to be told of an error; it has been logged.
+            let _ = join(thread);
+        }
+    }
+}
+
+fn join(thread: thread::JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    thread.join().unwrap_or_else(|_| Err(Error::Fatal("the coordinator panicked".to_owned())))
+}
+
+/// An actix system over a runtime of several threads: actix' own has one thread for everything.
+fn on_system<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let threads = thread::available_parallelism().map_or(RUNTIME_THREADS_LEAST, usize::from).max(RUNTIME_THREADS_LEAST);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("runtime")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::System { what: "start the runtime", error })?;
+    let mut runtime = Some(runtime);
+    // actix calls this once.
+    let system = actix::System::with_tokio_rt(|| runtime.take().expect("the runtime is taken once"));
+    system.block_on(work)
+}
+
+fn instance(config: &Config) -> String {
+    config.data.file_name().map_or_else(|| "coordinator".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn watch_signals(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>, Error> {
+    let listen = |kind| signal(kind).map_err(|error| Error::System { what: "listen for signals", error });
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop");
+        stop.send_replace(true);
+    })
+}
+
+async fn print_ready(ready: oneshot::Receiver<Ready>) {
+    let Ok(ready) = ready.await else { return };
+    let line = serde_json::to_string(&ready).expect("strings and a number are JSON");
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "nobody reads the ready line");
+    }
+}
+
+/// A whole life: up, until `stopping` or a failure, and down again.
+async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::Receiver<bool>) -> Result<(), Error> {
+    let folder = Folder::open(&config.data)?;
+    let (grpc_listener, web_listener) = listen(&config, &folder)?;
+    let address = |listener: &std::net::TcpListener| {
+        listener.local_addr().map_err(|error| Error::System { what: "read a listener's address", error })
+    };
+    let (grpc_at, web_at) = (address(&grpc_listener)?, address(&web_listener)?);
+    let genesis = folder.genesis()?;
+
+    let metrics = Arc::new(Metrics::new());
+    let links = Links::new(folder.signer());
+    let artifacts = Artifacts::open(&folder.artifacts(), config.artifacts.bytes_max, links.clone(), metrics.clone())
+        .map_err(|error| Error::Artifacts(error.to_string()))?;
+    let history = Arc::new(History::new(&folder.history(), metrics.clone()));
+    let (founding, mut foundings) = mpsc::channel(FOUNDINGS_MAX);
+    let (fatal, mut fatals) = mpsc::unbounded_channel();
+    // Ends streams and servers on a failure too.
+    let (closing, closed) = watch::channel(false);
+    let parts = Parts { config, folder, founding, stopping: closed, links, artifacts, history, metrics };
+    let shared = Shared::new(parts);
+    let mut threads = None;
+    if let Some(genesis) = genesis {
+        threads = Some(join_cluster(&shared, &genesis, fatal.clone()).map_err(Error::Cluster)?);
+    }
+
+    let web =
+        web::server(shared.clone(), web_listener).map_err(|error| Error::Server(format!("web server: {error}")))?;
+    let web_handle = web.handle();
+    let mut web = tokio::task::spawn_local(web);
+    let grpc_listener = TcpListener::from_std(grpc_listener)
+        .map_err(|error| Error::System { what: "hand the listener to the runtime", error })?;
+    let mut grpc = tokio::spawn(grpc::serve(shared.clone(), grpc_listener));
+
+    let running = shared.running().ok();
+    let ready_line = Ready {
+        event: "ready",
+        node_key: hex::encode(shared.node_signer().public_key()),
+        grpc: shared.config().advertised(grpc_at),
+        web: shared.config().advertised(web_at),
+        cluster_id: running.map(|running| hex::encode(running.cluster_id)),
+        node: running.map_or(0, |running| running.node),
+    };
+    // Whoever waited may have gone; the coordinator serves all the same.
+    let _ = ready.send(ready_line);
+
+    let mut stopping = stopping;
+    let mut result = loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => break Ok(()),
+            Some(reason) = fatals.recv() => break Err(Error::Fatal(reason)),
+            Some(Founding { genesis, answer }) = foundings.recv() => {
+                let founded = found(&shared, &genesis, &mut threads, &fatal);
+                // The caller may have hung up; the cluster is founded all the same.
+                let _ = answer.send(founded);
+            }
+            ended = &mut grpc => break Err(Error::Server(format!("gRPC server: {ended:?}"))),
+            ended = &mut web => break Err(Error::Server(format!("web server: {ended:?}"))),
+        }
+    };
+
+    closing.send_replace(true);
+    web_handle.stop(true).await;
+    if !grpc.is_finished() && tokio::time::timeout(DRAIN_WAIT, &mut grpc).await.is_err() {
+        grpc.abort();
+    }
+    if let Some(threads) = threads {
+        let stopped = tokio::task::spawn_blocking(move || threads.stop()).await;
+        if stopped.is_err() && result.is_ok() {
+            result = Err(Error::Fatal("the actors did not stop in order".to_owned()));
+        }
+    }
+    result
+}
+
+/// Binds both servers. Port 0 takes the port of the last start, or picks one and remembers it.
+fn listen(config: &Config, folder: &Folder) -> Result<(std::net::TcpListener, std::net::TcpListener), Error> {
+    let remembered = folder.ports()?;
+    let bind = |key, address: &str, remembered| {
+        let mut address = config::resolve(key, address)?;
+        if address.port() == 0 {
+            address.set_port(remembered);
+        }
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| Error::Listen { key, address, error })?;
+        let port = listener.local_addr().map(|address| address.port());
+        Ok::<_, Error>((listener, port.map_err(|error| Error::Listen { key, address, error })?))
+    };
+    let (grpc, grpc_port) = bind("listen.grpc", &config.listen.grpc, remembered.grpc)?;
+    let (web, web_port) = bind("listen.web", &config.listen.web, remembered.web)?;
+    let ports = Ports { grpc: grpc_port, web: web_port };
+    if ports != remembered {
+        folder.remember(ports)?;
+    }
+    Ok((grpc, web))
+}
+
+/// Founds the cluster of a genesis, or confirms that it is this one's.
+fn found(
+    shared: &Shared,
+    genesis: &[u8],
+    threads: &mut Option<Threads>,
+    fatal: &mpsc::UnboundedSender<String>,
+) -> Result<(), Status> {
+    if let Ok(running) = shared.running() {
+        return if running.genesis.bytes == genesis {
+            Ok(())
+        } else {
+            let ours = hex::encode(running.cluster_id);
+            Err(Status::failed_precondition(format!("this coordinator already belongs to cluster {ours}")))
+        };
+    }
+    let state = State::genesis(genesis).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    own_number(shared, &state).map_err(Status::invalid_argument)?;
+    let failed = |error: FolderError| Status::internal(error.to_string());
+    shared.folder().found(genesis).map_err(failed)?;
+    *threads = Some(join_cluster(shared, genesis, fatal.clone()).map_err(|why| {
+        // Half a cluster must not go on.
+        let _ = fatal.send(why.clone());
+        Status::internal(why)
+    })?);
+    Ok(())
+}
+
+/// This node's number in a genesis.
+fn own_number(shared: &Shared, state: &State) -> Result<u64, String> {
+    let key = shared.node_signer().public_key();
+    let own = state.founding().nodes.iter().find(|node| node.key == key);
+    own.map(|node| node.id.0).ok_or_else(|| {
+        format!("the genesis does not name this coordinator's node key {}; see its ready line", hex::encode(key))
+    })
+}
+
+/// Opens the log and starts everything that needs a cluster.
+fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<String>) -> Result<Threads, String> {
+    let state = State::genesis(genesis).map_err(|error| error.to_string())?;
+    let node = own_number(shared, &state)?;
+    let founding = state.founding().clone();
+    let cluster_id = *state.cluster_id();
+    let peer = |node: &matrixai_state::genesis::GenesisNode| Peer {
+        id: node.id.0,
+        key: node.key,
+        grpc: node.grpc.clone(),
+        web: node.web.clone(),
+    };
+    let peers: Vec<Peer> = founding.nodes.iter().map(peer).collect();
+    let voters: Vec<u64> = peers.iter().map(|peer| peer.id).collect();
+    let random = || envelope::random::<8>().map_err(|error| format!("random bytes: {error}"));
+
+    let store_path: PathBuf = shared.folder().raft();
+    let store = EngineStore::open(&store_path).map_err(|error| error.to_string())?;
+    let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
+    let consensus = Node::open(config, store, &voters).map_err(|error| format!("{}: {error}", store_path.display()))?;
+    shared.history().start(&cluster_id).map_err(|error| error.to_string())?;
+
+    let view = Arc::new(state.clone());
+    let core = Core::new(
+        CoreConfig {
+            me: node,
+            cluster_id,
+            nodes: peers.iter().map(|peer| CoreNode { id: peer.id, key: peer.key }).collect(),
+            signer: shared.folder().signer(),
+            boot: random()?,
+            beat_ms: founding.beat_ms,
+            machine_timeout_ms: founding.machine_timeout_ms,
+        },
+        view.clone(),
+    );
+    let (views, views_of) = watch::channel(view);
+    let (status, status_of) = watch::channel(NodeView::default());
+    shared.links().start(cluster_id, node, &peers, views_of.clone())?;
+    let relay = Arc::new(Relay::new(shared.links().clone()));
+    let (replica, threads) = Replica::start(Setup {
+        node: consensus,
+        state,
+        core,
+        first_context: u64::from_le_bytes(random()?),
+        others: peers.iter().filter(|peer| peer.id != node).cloned().collect(),
+        links: shared.links().clone(),
+        relay: relay.clone(),
+        all: peers.clone(),
+        events: shared.events().clone(),
+        history: shared.history().clone(),
+        metrics: shared.metrics().clone(),
+        live: shared.live().clone(),
+        views,
+        status,
+        fatal,
+        runtime: tokio::runtime::Handle::current(),
+    });
+    tracing::info!(node, cluster = hex::encode(cluster_id), wall_ms = clock::wall_ms(), "part of a cluster");
+    shared.started(Running {
+        genesis: founding,
+        cluster_id,
+        node,
+        peers,
+        replica,
+        relay,
+        views: views_of,
+        status: status_of,
+    });
+    Ok(threads)
+}

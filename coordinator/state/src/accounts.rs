@@ -1,0 +1,78 @@
+//! Accounts: who can hold money. Opening one is the only thing a stranger's key may do.
+
+use crate::{
+    command::CreateAccount,
+    context::Context,
+    ids::{AccountId, Key},
+    money::Money,
+    outcome::{Outcome, Refusal},
+    state::{KeyOwner, State},
+};
+use serde::{Deserialize, Serialize};
+
+/// What an account may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountRole {
+    /// Owns money and machines.
+    User,
+    /// May also publish campaigns.
+    Admin,
+    /// One of [`AccountId::SYSTEM`]: nobody's key moves its money.
+    System,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRow {
+    /// Its id.
+    pub id: AccountId,
+    /// Its current key; none for the system's accounts.
+    pub key: Option<Key>,
+    /// A second key that may recover it.
+    pub recovery_key: Option<Key>,
+    /// What it may do.
+    pub role: AccountRole,
+    /// Free money.
+    pub balance: Money,
+    /// Money on hold for its jobs.
+    pub held: Money,
+    /// Machines it ever enrolled.
+    pub machines: u32,
+    /// Ledger time of its opening, ms.
+    pub created_ms: u64,
+}
+
+impl AccountRow {
+    /// An empty account.
+    pub(crate) fn new(id: AccountId, key: Option<Key>, role: AccountRole, created_ms: u64) -> Self {
+        Self { id, key, recovery_key: None, role, balance: Money::ZERO, held: Money::ZERO, machines: 0, created_ms }
+    }
+
+    /// The wire's role: "user", "admin", or the system account's name.
+    pub fn role_name(&self) -> &'static str {
+        match self.role {
+            AccountRole::User => "user",
+            AccountRole::Admin => "admin",
+            AccountRole::System => {
+                AccountId::SYSTEM.iter().find(|(id, _)| *id == self.id).map_or("system", |(_, name)| name)
+            }
+        }
+    }
+}
+
+/// Opens the account of the signing key.
+pub(crate) fn create(state: &mut State, ctx: &mut Context, cmd: &CreateAccount) -> Outcome {
+    if state.keys.contains(&ctx.key) {
+        return Refusal::AccountExists.into();
+    }
+    if cmd.recovery_key == Some(ctx.key) {
+        return Refusal::BadKey.into();
+    }
+    let id = AccountId::of_key(&state.cluster_id, &ctx.key);
+    let mut row = AccountRow::new(id, Some(ctx.key), AccountRole::User, ctx.now_ms);
+    row.recovery_key = cmd.recovery_key;
+    state.accounts.insert(id, row);
+    state.keys.insert(ctx.key, KeyOwner::Account(id));
+    ctx.event("account.created", id, format!("Account {id} was opened."));
+    Outcome::made(id)
+}

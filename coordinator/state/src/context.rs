@@ -1,0 +1,87 @@
+//! What a handler knows besides the state, and where it leaves what happened.
+
+use crate::{
+    effect::{Cause, Effect, Event, Movement},
+    ids::{AccountId, CommandId, JobId, Key, MachineId, made_id},
+    market::matching::Budget,
+};
+use std::collections::BTreeSet;
+
+/// The surroundings of one command, or of time-driven work (whose key and command id are zeros).
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Ledger time of the entry, ms.
+    pub(crate) now_ms: u64,
+    /// Index of the entry.
+    pub(crate) index: u64,
+    /// Key that signed the envelope.
+    pub(crate) key: Key,
+    /// The envelope's id.
+    pub(crate) command_id: CommandId,
+    /// Position of the command in its envelope.
+    pub(crate) position: u32,
+    /// Set when something changed that may let a waiting order match.
+    pub(crate) rematch: bool,
+    /// What matching may still cost in this entry.
+    pub(crate) budget: Budget,
+    pub(crate) effects: BTreeSet<Effect>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) movements: Vec<Movement>,
+}
+
+impl Context {
+    /// The surroundings of an entry's time-driven work.
+    pub(crate) fn new(index: u64, now_ms: u64) -> Self {
+        Self {
+            now_ms,
+            index,
+            key: [0; 32],
+            command_id: [0; 16],
+            position: 0,
+            rematch: false,
+            budget: Budget::default(),
+            effects: BTreeSet::new(),
+            events: Vec::new(),
+            movements: Vec::new(),
+        }
+    }
+
+    /// The id of what this command makes; `kind` is "offer", "job" or "campaign".
+    pub(crate) fn new_id(&self, kind: &str) -> [u8; 20] {
+        made_id(kind, &self.key, &self.command_id, self.position)
+    }
+
+    /// What this machine is owed may have changed.
+    pub(crate) fn owed(&mut self, machine: MachineId) {
+        self.effects.insert(Effect::Owed(machine));
+    }
+
+    /// Leaves any other hint.
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.insert(effect);
+    }
+
+    /// Leaves news for people: `kind` is a dotted name, `text` one sentence.
+    pub(crate) fn event(&mut self, kind: &'static str, subject: impl Into<[u8; 20]>, text: impl Into<String>) {
+        self.events.push(Event { kind, subject: subject.into(), text: text.into() });
+    }
+
+    /// A waiting order may match now: the market looks after this command.
+    pub(crate) fn rematch(&mut self) {
+        self.rematch = true;
+    }
+
+    /// Adds what only the ledger may add: see `ledger.rs`.
+    pub(crate) fn movement(&mut self, movement: Movement) {
+        self.movements.push(movement);
+    }
+}
+
+/// What a movement is about besides amounts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) cause: Cause,
+    pub(crate) counterparty: Option<AccountId>,
+    pub(crate) job: Option<JobId>,
+    pub(crate) memo: &'a str,
+}

@@ -1,0 +1,277 @@
+//! From the log's bytes to commands: pure, versioned, strict. Every replica and every audit reads an entry by this one
+//! function, so whatever it refuses is refused everywhere.
+//!
+//! A command whose fields make no sense is refused on its own; its neighbours in the batch go on. An envelope whose
+//! payload cannot be read at all is refused whole.
+
+use crate::{
+    command::{
+        AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount, EnrolMachine, FailureReason,
+        FaucetDraw, MachineLost, MachineOnline, MakeOffer, PublishCampaign, RevealUnit, RevokeMachine, RoundReduced,
+        SegmentReplayed, SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer, WithdrawOffer,
+    },
+    genesis::NODES_MAX,
+    ids::{AccountId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId},
+    machines::{Gpu, Inventory},
+    market::OrderTerms,
+    money::Money,
+    outcome::{Detail, Refusal},
+};
+use matrixai_proto::{
+    decode_strict,
+    envelope::{COMMANDS, PAYLOAD_BYTES_MAX},
+    v1::{self, command::Kind},
+};
+use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
+
+/// The rules that this version applies.
+pub const RULES_VERSION: u32 = 1;
+/// Commands of one envelope.
+pub const COMMANDS_MAX: usize = 8_192;
+/// Envelopes of one entry. An entry of 1 MiB cannot hold as many that are well-formed.
+pub const ENVELOPES_MAX: usize = 8_192;
+
+/// The leader's stamp and the envelopes' bytes.
+pub(crate) struct Entry {
+    pub(crate) now_ms: u64,
+    pub(crate) envelopes: Vec<Vec<u8>>,
+}
+
+/// A well-formed envelope; its signature was checked at the edge.
+pub(crate) struct Opened {
+    pub(crate) cluster_id: Hash,
+    pub(crate) key: Key,
+    pub(crate) command_id: CommandId,
+    pub(crate) expires_ms: u64,
+    pub(crate) payload: Vec<u8>,
+    /// Each command, or why it is none.
+    pub(crate) commands: Vec<Result<Command, Refusal>>,
+}
+
+/// An envelope that is not well-formed, and who to tell.
+pub(crate) struct Unreadable {
+    pub(crate) key: Key,
+    pub(crate) command_id: CommandId,
+    pub(crate) refusal: Refusal,
+}
+
+/// Reads an entry; `None` for bytes that are no entry of this version, which all replicas then skip alike.
+pub(crate) fn entry(bytes: &[u8]) -> Option<Entry> {
+    let wire: v1::LogEntry = decode_strict(bytes).ok()?;
+    let known = wire.rules_version == RULES_VERSION && wire.envelopes.len() <= ENVELOPES_MAX;
+    known.then_some(Entry { now_ms: wire.now_ms, envelopes: wire.envelopes })
+}
+
+/// Reads an envelope and its commands.
+pub(crate) fn envelope(bytes: &[u8]) -> Result<Opened, Unreadable> {
+    let unreadable = |key, command_id, detail| Unreadable { key, command_id, refusal: Refusal::Malformed(detail) };
+    let wire: v1::Envelope = decode_strict(bytes).map_err(|error| unreadable([0; 32], [0; 16], Detail::new(error)))?;
+    let (Ok(key), Ok(command_id)) = (Key::try_from(wire.key.as_slice()), wire.command_id.as_slice().try_into()) else {
+        return Err(unreadable([0; 32], [0; 16], Detail::new("key must be 32 bytes and command_id 16")));
+    };
+    let unreadable = |detail| unreadable(key, command_id, detail);
+    let cluster_id =
+        wire.cluster_id.as_slice().try_into().map_err(|_| unreadable(Detail::new("cluster_id must be 32 bytes")))?;
+    if wire.method != COMMANDS {
+        return Err(unreadable(Detail::new("the method must be \"commands\"")));
+    }
+    if wire.payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(unreadable(Detail::new(format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes"))));
+    }
+    let batch: v1::Batch = decode_strict(&wire.payload).map_err(|error| unreadable(Detail::new(error)))?;
+    if !(1..=COMMANDS_MAX).contains(&batch.commands.len()) {
+        return Err(unreadable(Detail::new(format_args!("a batch has 1 to {COMMANDS_MAX} commands"))));
+    }
+    let commands = batch.commands.into_iter().map(command).collect();
+    Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload, commands })
+}
+
+/// One command of a batch, or why it is none.
+///
+/// # Errors
+/// `malformed`, `bad_amount` or `unknown_kernel`, naming the field.
+pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
+    let Some(kind) = wire.kind else {
+        return Err(malformed("the command is empty"));
+    };
+    Ok(match kind {
+        Kind::CreateAccount(c) => {
+            let recovery_key =
+                if c.recovery_key.is_empty() { None } else { Some(array("recovery_key", &c.recovery_key)?) };
+            Command::CreateAccount(CreateAccount { recovery_key })
+        }
+        Kind::FaucetDraw(c) => Command::FaucetDraw(FaucetDraw { amount: money("amount", &c.amount)? }),
+        Kind::Transfer(c) => Command::Transfer(Transfer {
+            to: AccountId(array("to", &c.to)?),
+            amount: money("amount", &c.amount)?,
+            memo: c.memo,
+        }),
+        Kind::EnrolMachine(c) => Command::EnrolMachine(EnrolMachine {
+            machine_key: array("machine_key", &c.machine_key)?,
+            possession: c.possession,
+            inventory: inventory(c.inventory.ok_or_else(|| malformed("the inventory is missing"))?),
+        }),
+        Kind::RevokeMachine(c) => {
+            Command::RevokeMachine(RevokeMachine { machine: MachineId(array("machine", &c.machine)?) })
+        }
+        Kind::PublishCampaign(c) => Command::PublishCampaign(PublishCampaign {
+            kernel: Kernel::parse(&c.kernel).ok_or(Refusal::UnknownKernel)?,
+            params: c.params.as_slice().try_into().map_err(|_| malformed("params must be eight numbers"))?,
+            units: c.units,
+            redundancy: c.redundancy,
+            interval_ms: c.interval_ms,
+        }),
+        Kind::CommitUnit(c) => Command::CommitUnit(CommitUnit {
+            unit: UnitId(array("unit", &c.unit)?),
+            attempt: c.attempt,
+            commitment: array("commitment", &c.commitment)?,
+        }),
+        Kind::RevealUnit(c) => Command::RevealUnit(RevealUnit {
+            unit: UnitId(array("unit", &c.unit)?),
+            digest: array("digest", &c.digest)?,
+            salt: array("salt", &c.salt)?,
+        }),
+        Kind::MakeOffer(c) => Command::MakeOffer(MakeOffer {
+            machine: MachineId(array("machine", &c.machine)?),
+            price_per_hour: money("price_per_hour", &c.price_per_hour)?,
+            duration_min_s: c.duration_min_s,
+            duration_max_s: c.duration_max_s,
+            expires_ms: c.expires_ms,
+        }),
+        Kind::WithdrawOffer(c) => Command::WithdrawOffer(WithdrawOffer { offer: OfferId(array("offer", &c.offer)?) }),
+        Kind::SubmitTraining(c) => Command::SubmitTraining(SubmitTraining {
+            name: c.name,
+            spec: spec(c.spec.ok_or_else(|| malformed("the spec is missing"))?)?,
+            order: order(c.order.ok_or_else(|| malformed("the order is missing"))?)?,
+        }),
+        Kind::CancelJob(c) => Command::CancelJob(CancelJob { job: job(&c.job)? }),
+        Kind::TaskDone(c) => Command::TaskDone(TaskDone {
+            job: job(&c.job)?,
+            round: c.round,
+            virtual_worker: c.virtual_worker,
+            attempt: c.attempt,
+            delta: array("delta", &c.delta)?,
+            sealed_trace: array("sealed_trace", &c.sealed_trace)?,
+            cpu_us: c.cpu_us,
+        }),
+        Kind::RoundReduced(c) => Command::RoundReduced(RoundReduced {
+            job: job(&c.job)?,
+            round: c.round,
+            weights: array("weights", &c.weights)?,
+            momentum: array("momentum", &c.momentum)?,
+            watch_correct: c.watch_correct,
+            watch_total: c.watch_total,
+            cpu_us: c.cpu_us,
+        }),
+        Kind::SegmentReplayed(c) => Command::SegmentReplayed(SegmentReplayed {
+            job: job(&c.job)?,
+            segment: c.segment,
+            attempt: c.attempt,
+            trace_root: array("trace_root", &c.trace_root)?,
+            delta: array("delta", &c.delta)?,
+            first_correct: c.first_correct,
+            last_correct: c.last_correct,
+            validation_total: c.validation_total,
+            cpu_us: c.cpu_us,
+        }),
+        Kind::TraceOpened(c) => Command::TraceOpened(TraceOpened {
+            job: job(&c.job)?,
+            segment: c.segment,
+            trace_root: array("trace_root", &c.trace_root)?,
+            salt: array("salt", &c.salt)?,
+        }),
+        Kind::TaskFailed(c) => Command::TaskFailed(TaskFailed {
+            job: job(&c.job)?,
+            attempt: c.attempt,
+            reason: match c.reason.as_str() {
+                "bad_data" => FailureReason::BadData,
+                "lost_input" => FailureReason::LostInput,
+                "internal" => FailureReason::Internal,
+                _ => return Err(malformed("the reason must be bad_data, lost_input or internal")),
+            },
+            detail: c.detail,
+        }),
+        Kind::Beat(c) => Command::Beat(beat(c)?),
+        Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
+            machine: MachineId(array("machine", &c.machine)?),
+            round_trip_us: c.round_trip_us,
+        }),
+        Kind::MachineLost(c) => Command::MachineLost(MachineLost { machine: MachineId(array("machine", &c.machine)?) }),
+        Kind::AttestRoot(c) => {
+            Command::AttestRoot(AttestRoot { epoch: c.epoch, index: c.index, root: array("root", &c.root)? })
+        }
+    })
+}
+
+fn beat(wire: v1::Beat) -> Result<Beat, Refusal> {
+    if wire.shares.len() > NODES_MAX {
+        return Err(malformed("a beat has at most one share per node"));
+    }
+    let share = |share: &v1::BeatShare| -> Result<BeatShare, Refusal> {
+        Ok(BeatShare { node: NodeId(share.node), proof: array("proof", &share.proof)? })
+    };
+    Ok(Beat { number: wire.number, shares: wire.shares.iter().map(share).collect::<Result<_, _>>()? })
+}
+
+fn inventory(wire: v1::Inventory) -> Inventory {
+    Inventory {
+        cpu_model: wire.cpu_model,
+        cores: wire.cores,
+        isa: wire.isa,
+        ram_bytes: wire.ram_bytes,
+        disk_bytes: wire.disk_bytes,
+        gpus: wire.gpus.into_iter().map(|gpu| Gpu { model: gpu.model, ram_bytes: gpu.ram_bytes }).collect(),
+        os: wire.os,
+    }
+}
+
+fn spec(wire: v1::TrainingSpec) -> Result<TrainingSpec, Refusal> {
+    Ok(TrainingSpec {
+        dataset: array("dataset", &wire.dataset)?,
+        dataset_bytes: wire.dataset_bytes,
+        features: wire.features,
+        classes: wire.classes,
+        feature_scale: wire.feature_scale,
+        validate_every: wire.validate_every,
+        hidden: wire.hidden,
+        learning_rate_e6: wire.learning_rate_e6,
+        momentum_e6: wire.momentum_e6,
+        weight_decay_e6: wire.weight_decay_e6,
+        clip_norm_e6: wire.clip_norm_e6,
+        batch: wire.batch,
+        virtual_workers: wire.virtual_workers,
+        rounds: wire.rounds,
+        steps_per_round: wire.steps_per_round,
+        outer_rate_e6: wire.outer_rate_e6,
+        outer_momentum_e6: wire.outer_momentum_e6,
+        target_e6: wire.target_e6,
+        seed: wire.seed,
+        spot_checks: wire.spot_checks,
+    })
+}
+
+fn order(wire: v1::OrderTerms) -> Result<OrderTerms, Refusal> {
+    Ok(OrderTerms {
+        machines: wire.machines,
+        price_limit: money("price_limit", &wire.price_limit)?,
+        total_limit: money("total_limit", &wire.total_limit)?,
+        duration_s: wire.duration_s,
+        start_deadline_s: wire.start_deadline_s,
+    })
+}
+
+fn job(bytes: &[u8]) -> Result<JobId, Refusal> {
+    array("job", bytes).map(JobId)
+}
+
+fn array<const N: usize>(name: &str, bytes: &[u8]) -> Result<[u8; N], Refusal> {
+    bytes.try_into().map_err(|_| malformed(format_args!("{name} has {} bytes, must have {N}", bytes.len())))
+}
+
+fn money(name: &str, text: &str) -> Result<Money, Refusal> {
+    Money::parse(text).ok_or_else(|| Refusal::BadAmount(Detail::new(name)))
+}
+
+fn malformed(what: impl std::fmt::Display) -> Refusal {
+    Refusal::Malformed(Detail::new(what))
+}

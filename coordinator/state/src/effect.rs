@@ -1,0 +1,132 @@
+//! What applying an entry leaves behind besides the new state: hints to act on, news for people, lines of statements.
+
+use crate::{
+    ids::{AccountId, CommandId, JobId, Key, MachineId},
+    money::Money,
+    outcome::Outcome,
+};
+use std::{fmt, sync::Arc};
+
+/// A hint to act. At least once, and recomputable from the state: a new leader asks `owed()` and the beacon instead.
+/// Closed and append-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// What this machine is owed may have changed.
+    Owed(MachineId),
+    /// An epoch closed with this entry: take a view now, compute its root off-thread, attest it.
+    RootDue {
+        /// The closed epoch.
+        epoch: u64,
+        /// Index of the entry that closed it.
+        index: u64,
+    },
+    /// A beat was applied: send the share for the next one.
+    Beat {
+        /// The applied beat.
+        number: u64,
+    },
+}
+
+/// News for people: feeds, pages, notifications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Dotted name, e.g. "job.matched".
+    pub kind: &'static str,
+    /// The job, machine, unit, account, offer or campaign it is about.
+    pub subject: [u8; 20],
+    /// One sentence.
+    pub text: String,
+}
+
+/// Why money moved. Closed and append-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Test money made by the faucet.
+    Faucet,
+    /// One account's order.
+    Transfer,
+    /// Set aside for a job, or (negative) given back at the match because the agreement is cheaper than the limit.
+    Hold,
+    /// Paid for a training lease.
+    PayTraining,
+    /// Paid for a verification lease.
+    PayVerification,
+    /// Charged to the treasury's benefit.
+    Fee,
+    /// What remained of a hold when its job closed.
+    Refund,
+}
+
+impl Cause {
+    /// The wire's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Cause::Faucet => "faucet",
+            Cause::Transfer => "transfer",
+            Cause::Hold => "hold",
+            Cause::PayTraining => "pay_training",
+            Cause::PayVerification => "pay_verification",
+            Cause::Fee => "fee",
+            Cause::Refund => "refund",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One change of one account: a line of its statement. Over all movements ever, the changes sum to minted − burned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Movement {
+    /// Position in the whole network's journal, from 1.
+    pub sequence: u64,
+    /// Whose statement this is a line of.
+    pub account: AccountId,
+    /// The other side, if there is one.
+    pub counterparty: Option<AccountId>,
+    /// Why.
+    pub cause: Cause,
+    /// Change of the free balance, minor units.
+    pub balance_change: i128,
+    /// Change of the money on hold, minor units.
+    pub held_change: i128,
+    /// Balance after it.
+    pub balance: Money,
+    /// Hold after it.
+    pub held: Money,
+    /// The job concerned.
+    pub job: Option<JobId>,
+    /// A transfer's memo; empty otherwise.
+    pub memo: String,
+}
+
+/// What became of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeResult {
+    /// Signer; all zeros when the envelope was too malformed to have one.
+    pub key: Key,
+    /// The signer's name for it; all zeros when the envelope was too malformed to have one.
+    pub command_id: CommandId,
+    /// Index of the entry that decided it: an earlier one for a repeated envelope.
+    pub index: u64,
+    /// One per command, in order; a single refusal when the commands could not be read.
+    pub outcomes: Arc<[Outcome]>,
+}
+
+/// Everything that applying one entry left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Ledger time of the entry, ms since the Unix epoch.
+    pub now_ms: u64,
+    /// One per envelope of the entry, in order.
+    pub results: Vec<EnvelopeResult>,
+    /// Without repeats.
+    pub effects: Vec<Effect>,
+    /// In order of happening.
+    pub events: Vec<Event>,
+    /// In order of sequence.
+    pub movements: Vec<Movement>,
+}

@@ -1,0 +1,57 @@
+//! Time-driven work: what is due at a ledger time, done before the entry's commands, a bounded number an entry.
+//!
+//! Whatever is due but not reached keeps its place and is done first in the next entry. A timer is a hint: its handler
+//! looks whether it still means something, so a timer that was not removed in time does no harm.
+
+use crate::{
+    context::Context,
+    drilling,
+    ids::{JobId, MachineId, OfferId, UnitId},
+    jobs, market,
+    state::State,
+    windows,
+};
+use serde::{Deserialize, Serialize};
+
+/// Timers handled in one entry.
+const TIMERS_PER_ENTRY_MAX: u32 = 256;
+
+/// What can be due. Closed; append at the end (stored by position).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Timer {
+    /// An offer lapses.
+    Offer(OfferId),
+    /// An order has waited long enough.
+    Order(JobId),
+    /// The lease of a drilling replica is over, or it has not revealed.
+    Drill { unit: UnitId, machine: MachineId, attempt: u32 },
+    /// A unit's reveals have taken long enough.
+    Reveal(UnitId),
+    /// A lease of a job (training or replay) is over.
+    Lease { job: JobId, attempt: u32 },
+    /// A prover has not opened a segment.
+    Open { job: JobId, segment: u64 },
+    /// Something else of a job is due: its rent is over, or it asked to be looked at.
+    Job(JobId),
+}
+
+/// Does what is due, within limits.
+pub(crate) fn run(state: &mut State, ctx: &mut Context) {
+    for _ in 0..TIMERS_PER_ENTRY_MAX {
+        let Some((due_ms, timer)) = state.timers.first().map(|(key, ())| *key) else { break };
+        if due_ms > ctx.now_ms {
+            break;
+        }
+        state.timers.remove(&(due_ms, timer));
+        match timer {
+            Timer::Offer(offer) => market::on_offer_due(state, ctx, offer),
+            Timer::Order(job) => market::on_order_due(state, ctx, job),
+            Timer::Drill { unit, machine, attempt } => drilling::on_lease_due(state, ctx, unit, machine, attempt),
+            Timer::Reveal(unit) => drilling::on_reveal_due(state, ctx, unit),
+            Timer::Lease { job, attempt } => jobs::on_lease_due(state, ctx, job, attempt),
+            Timer::Open { job, segment } => jobs::on_open_due(state, ctx, job, segment),
+            Timer::Job(job) => jobs::on_due(state, ctx, job),
+        }
+    }
+    windows::expire(state, ctx.now_ms);
+}

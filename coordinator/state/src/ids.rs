@@ -1,0 +1,159 @@
+//! Identities: twenty bytes each, a type each, so that a job can never be passed for a machine.
+
+use matrixai_protocol::sha256;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// An ed25519 public key.
+pub type Key = [u8; 32];
+/// A SHA-256 hash.
+pub type Hash = [u8; 32];
+/// What a signer calls one of its envelopes; unique until the envelope expires.
+pub type CommandId = [u8; 16];
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 20]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl From<$name> for [u8; 20] {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+id!(
+    /// An account: SHA-256("MatrixAI/account/v1" || cluster id || first key)[..20], or a system account's name.
+    AccountId
+);
+id!(
+    /// A machine: SHA-256("MatrixAI/machine/v1" || cluster id || machine key)[..20].
+    MachineId
+);
+id!(
+    /// A job, made by `SubmitTraining`.
+    JobId
+);
+id!(
+    /// An offer, made by `MakeOffer`.
+    OfferId
+);
+id!(
+    /// A drilling campaign, made by `PublishCampaign`.
+    CampaignId
+);
+id!(
+    /// A drilling unit: SHA-256("MatrixAI/unit/v1" || campaign || number LE32)[..20].
+    UnitId
+);
+
+/// A coordinator: its number in genesis, which is its raft id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl AccountId {
+    /// Where money comes from. Holds none: the counter `minted` is its book.
+    pub const MINT: AccountId = AccountId::system(b"mint");
+    /// Where money goes to die. Holds none: the counter `burned` is its book.
+    pub const BURN: AccountId = AccountId::system(b"burn");
+    /// Receives fees.
+    pub const TREASURY: AccountId = AccountId::system(b"treasury");
+    /// Names the faucet in statements.
+    pub const FAUCET: AccountId = AccountId::system(b"faucet");
+    /// Every system account with its name.
+    pub const SYSTEM: [(AccountId, &'static str); 4] =
+        [(Self::MINT, "mint"), (Self::BURN, "burn"), (Self::TREASURY, "treasury"), (Self::FAUCET, "faucet")];
+
+    /// The account that a key opens.
+    pub fn of_key(cluster_id: &Hash, key: &Key) -> Self {
+        Self(first_20(sha256(&[b"MatrixAI/account/v1", cluster_id, key])))
+    }
+
+    /// The name's ASCII bytes, zero-padded; runs at compile time only.
+    #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+    const fn system(name: &[u8]) -> Self {
+        let mut id = [0; 20];
+        let mut at = 0;
+        while at < name.len() {
+            id[at] = name[at];
+            at += 1;
+        }
+        Self(id)
+    }
+}
+
+impl MachineId {
+    /// The machine that a machine key acts for.
+    pub fn of_key(cluster_id: &Hash, key: &Key) -> Self {
+        Self(first_20(sha256(&[b"MatrixAI/machine/v1", cluster_id, key])))
+    }
+}
+
+impl UnitId {
+    /// The `number`-th unit of a campaign, counted from 0.
+    pub fn of(campaign: CampaignId, number: u32) -> Self {
+        Self(first_20(sha256(&[b"MatrixAI/unit/v1", &campaign.0, &number.to_le_bytes()])))
+    }
+}
+
+/// The id of what the `position`-th command of an envelope makes. `kind` is "offer", "job" or "campaign".
+pub fn made_id(kind: &str, key: &Key, command_id: &CommandId, position: u32) -> [u8; 20] {
+    first_20(sha256(&[b"MatrixAI/id/v1", kind.as_bytes(), key, command_id, &position.to_le_bytes()]))
+}
+
+/// The cluster's id, which is the chain id of every formula.
+pub fn cluster_id(genesis: &[u8]) -> Hash {
+    sha256(&[b"MatrixAI/genesis/v1", genesis])
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn first_20(hash: Hash) -> [u8; 20] {
+    let mut id = [0; 20];
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_accounts_are_named_by_their_bytes() {
+        assert_eq!(&AccountId::TREASURY.0, b"treasury\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(AccountId::MINT.to_string(), "6d696e7400000000000000000000000000000000");
+    }
+
+    #[test]
+    fn ids_of_one_envelope_differ_by_kind_and_position() {
+        let id = |kind, position| made_id(kind, &[1; 32], &[2; 16], position);
+        assert_ne!(id("job", 0), id("job", 1));
+        assert_ne!(id("job", 0), id("offer", 0));
+        assert_eq!(id("job", 0), id("job", 0));
+    }
+}

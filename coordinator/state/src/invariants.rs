@@ -1,0 +1,94 @@
+//! What must hold after every command, whatever was asked for. Tests and the simulator check it after each entry.
+
+use crate::{
+    accounts::AccountRole,
+    drilling, jobs,
+    market::OfferStatus,
+    money::Money,
+    state::{KeyOwner, State},
+};
+use std::collections::BTreeMap;
+
+impl State {
+    /// Checks every invariant; costs the whole state.
+    ///
+    /// # Errors
+    /// One sentence about the first that does not hold.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.money()?;
+        self.holds()?;
+        self.keys()?;
+        self.book()?;
+        self.windows()?;
+        drilling::check(self)?;
+        jobs::check(self)
+    }
+
+    /// minted − burned = the sum of all balances and holds.
+    fn money(&self) -> Result<(), String> {
+        let all = self
+            .accounts()
+            .try_fold(Money::ZERO, |sum, row| sum.checked_add(row.balance).and_then(|sum| sum.checked_add(row.held)));
+        ensure(all.is_some() && all == self.minted().checked_sub(self.burned()), || {
+            format!("minted {} - burned {} is not the sum of accounts {all:?}", self.minted(), self.burned())
+        })?;
+        ensure(self.minted() <= self.genesis.faucet_total, || "more was minted than genesis allows".to_owned())
+    }
+
+    /// An account's held money is what remains of its holds; a closed hold has nothing left.
+    fn holds(&self) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for (_, hold) in self.holds.iter() {
+            let parts = [hold.paid, hold.fees, hold.refunded].into_iter().try_fold(Money::ZERO, Money::checked_add);
+            ensure(parts.is_some_and(|parts| if hold.open { parts <= hold.held } else { parts == hold.held }), || {
+                format!("hold of job {}: {hold:?}", hold.job)
+            })?;
+            let sum: &mut Money = held.entry(hold.payer).or_default();
+            *sum = sum.checked_add(hold.remaining()).ok_or("holds overflow")?;
+        }
+        self.accounts().try_for_each(|row| {
+            let wanted = held.get(&row.id).copied().unwrap_or_default();
+            ensure(row.held == wanted, || format!("account {} holds {}, its jobs {wanted}", row.id, row.held))
+        })
+    }
+
+    /// Every key leads to its owner and back.
+    fn keys(&self) -> Result<(), String> {
+        for (key, owner) in self.keys.iter() {
+            let known = match owner {
+                KeyOwner::Account(id) => self.account(*id).is_some_and(|row| row.key == Some(*key)),
+                KeyOwner::Machine(id) => self.machine(*id).is_some_and(|row| row.key == *key),
+                KeyOwner::Node(id) => self.genesis.node(*id).is_some_and(|node| node.key == *key),
+            };
+            ensure(known, || format!("the owner of a key does not have it: {owner:?}"))?;
+        }
+        let users = self.accounts().filter(|row| row.role != AccountRole::System).count() as u64;
+        let keys = users.saturating_add(self.machines.len()).saturating_add(self.genesis.nodes.len() as u64);
+        ensure(self.keys.len() == keys, || format!("{} keys for {keys} owners", self.keys.len()))
+    }
+
+    /// The book holds exactly the open offers; rented machines know their job and their offer.
+    fn book(&self) -> Result<(), String> {
+        let open = self.offers().filter(|row| row.status == OfferStatus::Open).count() as u64;
+        let in_book = self.open_offers().filter(|row| row.status == OfferStatus::Open).count() as u64;
+        ensure(self.book.len() == open && in_book == open, || {
+            format!("{} places in the book for {open} open offers", self.book.len())
+        })?;
+        let rented = self.machines().filter(|row| row.job.is_some()).count() as u64;
+        ensure(self.rented.len() == rented, || format!("{} rentals of {rented} machines", self.rented.len()))?;
+        let online = self.machines().filter(|row| row.online).count() as u64;
+        ensure(self.online.len() == online, || format!("{} of {online} machines are listed", self.online.len()))?;
+        ensure(self.order_of.len() == self.orders.len(), || "orders and jobs part ways".to_owned())
+    }
+
+    /// Each remembered envelope is counted once and will be forgotten.
+    fn windows(&self) -> Result<(), String> {
+        let counted = self.window_counts.iter().fold(0u64, |sum, (_, count)| sum.saturating_add((*count).into()));
+        let all = (self.windows.len(), self.window_expiry.len());
+        ensure(all == (counted, counted), || format!("{all:?} envelopes are remembered, {counted} counted"))
+    }
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}

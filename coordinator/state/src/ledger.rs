@@ -1,0 +1,266 @@
+//! The ledger: the only place where a balance changes.
+//!
+//! Every function here is all or nothing, and every change it makes leaves a [`Movement`]. Money appears in
+//! `mint` alone and never disappears yet, so minted − burned = Σ (balance + held) after every command; an account's
+//! `held` is the sum of what remains of its holds.
+//!
+//! A hold belongs to one job: `hold_for_job` → `release`* → (`pay_from_hold` | `fee_from_hold`)* → `refund`,
+//! which closes it. A closed hold stays as the job's receipt: held = paid + fees + refunded.
+
+use crate::{
+    accounts::AccountRole,
+    command::{FaucetDraw, Transfer},
+    context::{About, Context},
+    effect::{Cause, Movement},
+    ids::{AccountId, JobId},
+    money::Money,
+    outcome::{Outcome, Refusal},
+    state::State,
+};
+use serde::{Deserialize, Serialize};
+
+/// Longest memo of a transfer, bytes.
+pub const MEMO_BYTES_MAX: usize = 256;
+/// Window of the faucet's limit, ms.
+const DAY_MS: u64 = 86_400_000;
+/// Draws remembered per account. Beyond it the two oldest count as one of the later time: never too generous, always
+/// bounded.
+const FAUCET_DRAWS_MAX: usize = 32;
+
+/// Money set aside for one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRow {
+    /// Whose job.
+    pub job: JobId,
+    /// Whose money.
+    pub payer: AccountId,
+    /// What the hold was set to: at submission the order's total limit, from the match on the agreement's price.
+    pub held: Money,
+    /// Paid out of it so far, fees not included.
+    pub paid: Money,
+    /// Charged as fees out of it so far.
+    pub fees: Money,
+    /// Given back at its close.
+    pub refunded: Money,
+    /// Whether it still holds anything to decide on.
+    pub open: bool,
+}
+
+impl HoldRow {
+    /// What is still on hold.
+    pub fn remaining(&self) -> Money {
+        self.held.saturating_sub(self.paid).saturating_sub(self.fees).saturating_sub(self.refunded)
+    }
+}
+
+/// What an account drew from the faucet lately.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaucetRow {
+    /// Ledger time (ms) and amount, ascending.
+    pub draws: Vec<(u64, Money)>,
+}
+
+/// Draws test money: at most `faucet_daily` in any 24 h, and `faucet_total` on the whole network.
+pub(crate) fn faucet_draw(state: &mut State, ctx: &mut Context, account: AccountId, cmd: &FaucetDraw) -> Outcome {
+    if !state.genesis.test_network {
+        return Refusal::NoFaucet.into();
+    }
+    if cmd.amount.is_zero() {
+        return Refusal::ZeroAmount.into();
+    }
+    let since = ctx.now_ms.saturating_sub(DAY_MS);
+    let mut row = state.faucet.get(&account).cloned().unwrap_or_default();
+    // A draw counts for a whole day after it: one made exactly a day ago no longer does.
+    row.draws.retain(|(at, _)| *at > since);
+    let drawn = row.draws.iter().try_fold(cmd.amount, |sum, (_, amount)| sum.checked_add(*amount));
+    if drawn.is_none_or(|drawn| drawn > state.genesis.faucet_daily) {
+        return Refusal::FaucetDaily.into();
+    }
+    let total = state.head.minted.checked_add(cmd.amount);
+    if total.is_none_or(|total| total > state.genesis.faucet_total) {
+        return Refusal::FaucetExhausted.into();
+    }
+    if row.draws.len() >= FAUCET_DRAWS_MAX {
+        let (_, oldest) = row.draws.remove(0);
+        if let Some((_, second)) = row.draws.first_mut() {
+            *second = second.checked_add(oldest).unwrap_or(Money::MAX);
+        }
+    }
+    row.draws.push((ctx.now_ms, cmd.amount));
+    state.faucet.insert(account, row);
+    mint(state, ctx, account, cmd.amount);
+    Outcome::DONE
+}
+
+/// Moves money from one account to another.
+pub(crate) fn transfer(state: &mut State, ctx: &mut Context, from: AccountId, cmd: &Transfer) -> Outcome {
+    if cmd.amount.is_zero() {
+        return Refusal::ZeroAmount.into();
+    }
+    if cmd.memo.len() > MEMO_BYTES_MAX {
+        return Refusal::MemoTooLong.into();
+    }
+    if cmd.to == from {
+        return Refusal::SelfTransfer.into();
+    }
+    match state.accounts.get(&cmd.to).map(|row| row.role) {
+        None => return Refusal::UnknownAccount.into(),
+        Some(AccountRole::System) => return Refusal::SystemAccount.into(),
+        Some(AccountRole::User | AccountRole::Admin) => {}
+    }
+    if balance(state, from) < cmd.amount {
+        return Refusal::InsufficientFunds.into();
+    }
+    let about = |other| About { cause: Cause::Transfer, counterparty: Some(other), job: None, memo: &cmd.memo };
+    change(state, ctx, from, Change::LoseBalance(cmd.amount), about(cmd.to));
+    change(state, ctx, cmd.to, Change::GainBalance(cmd.amount), about(from));
+    Outcome::DONE
+}
+
+/// Free money of an account; nothing for one that does not exist.
+pub(crate) fn balance(state: &State, account: AccountId) -> Money {
+    state.accounts.get(&account).map_or(Money::ZERO, |row| row.balance)
+}
+
+/// Sets `amount` of `payer`'s balance aside for a job. One hold a job, ever.
+///
+/// # Errors
+/// `insufficient_funds`; nothing has changed then.
+pub(crate) fn hold_for_job(
+    state: &mut State,
+    ctx: &mut Context,
+    payer: AccountId,
+    job: JobId,
+    amount: Money,
+) -> Result<(), Refusal> {
+    assert!(!state.holds.contains(&job), "a job's money is held once");
+    if balance(state, payer) < amount {
+        return Err(Refusal::InsufficientFunds);
+    }
+    let about = About { cause: Cause::Hold, counterparty: None, job: Some(job), memo: "" };
+    change(state, ctx, payer, Change::Hold(amount), about);
+    let row =
+        HoldRow { job, payer, held: amount, paid: Money::ZERO, fees: Money::ZERO, refunded: Money::ZERO, open: true };
+    state.holds.insert(job, row);
+    Ok(())
+}
+
+/// Lowers a job's hold to `held` and gives the excess back to its payer (cause "hold"). Used at the match, when the
+/// agreement turns out cheaper than the order's limit. Does nothing when the hold is not higher than that.
+pub(crate) fn release(state: &mut State, ctx: &mut Context, job: JobId, held: Money) {
+    let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return };
+    let excess = row.held.saturating_sub(held).at_most(row.remaining());
+    if excess.is_zero() {
+        return;
+    }
+    row.held = row.held.saturating_sub(excess);
+    let payer = row.payer;
+    let about = About { cause: Cause::Hold, counterparty: None, job: Some(job), memo: "" };
+    change(state, ctx, payer, Change::Release(excess), about);
+}
+
+/// Pays `amount` out of a job's hold to an account (cause `PayTraining` or `PayVerification`) and returns what was
+/// paid: never more than remains on hold.
+pub(crate) fn pay_from_hold(
+    state: &mut State,
+    ctx: &mut Context,
+    job: JobId,
+    to: AccountId,
+    amount: Money,
+    cause: Cause,
+) -> Money {
+    let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return Money::ZERO };
+    let amount = amount.at_most(row.remaining());
+    if amount.is_zero() || !state.accounts.contains(&to) {
+        return Money::ZERO;
+    }
+    row.paid = row.paid.checked_add(amount).expect("paid stays within the hold");
+    let payer = row.payer;
+    from_hold(state, ctx, payer, to, amount, About { cause, counterparty: None, job: Some(job), memo: "" });
+    amount
+}
+
+/// Charges a fee to a job's hold for the treasury and returns what was charged: never more than remains on hold.
+pub(crate) fn fee_from_hold(state: &mut State, ctx: &mut Context, job: JobId, amount: Money) -> Money {
+    let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return Money::ZERO };
+    let amount = amount.at_most(row.remaining());
+    if amount.is_zero() {
+        return Money::ZERO;
+    }
+    row.fees = row.fees.checked_add(amount).expect("fees stay within the hold");
+    let payer = row.payer;
+    let about = About { cause: Cause::Fee, counterparty: None, job: Some(job), memo: "" };
+    from_hold(state, ctx, payer, AccountId::TREASURY, amount, about);
+    amount
+}
+
+/// Closes a job's hold: what remains goes back to its payer. Returns how much. Closing twice gives nothing back.
+pub(crate) fn refund(state: &mut State, ctx: &mut Context, job: JobId) -> Money {
+    let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return Money::ZERO };
+    let amount = row.remaining();
+    row.refunded = amount;
+    row.open = false;
+    let payer = row.payer;
+    if !amount.is_zero() {
+        let about = About { cause: Cause::Refund, counterparty: None, job: Some(job), memo: "" };
+        change(state, ctx, payer, Change::Release(amount), about);
+    }
+    amount
+}
+
+/// Makes money: the faucet's, within its limits, which the caller has checked.
+fn mint(state: &mut State, ctx: &mut Context, to: AccountId, amount: Money) {
+    state.head.minted = state.head.minted.checked_add(amount).expect("the faucet's total limits what is minted");
+    let about = About { cause: Cause::Faucet, counterparty: Some(AccountId::FAUCET), job: None, memo: "" };
+    change(state, ctx, to, Change::GainBalance(amount), about);
+}
+
+fn from_hold(state: &mut State, ctx: &mut Context, payer: AccountId, to: AccountId, amount: Money, about: About<'_>) {
+    change(state, ctx, payer, Change::LoseHeld(amount), About { counterparty: Some(to), ..about });
+    change(state, ctx, to, Change::GainBalance(amount), About { counterparty: Some(payer), ..about });
+}
+
+/// The ways in which one account can change.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    GainBalance(Money),
+    LoseBalance(Money),
+    /// Balance to hold.
+    Hold(Money),
+    /// Hold to balance.
+    Release(Money),
+    LoseHeld(Money),
+}
+
+/// Changes one account and writes the line of its statement. The caller has checked that the money is there; sums
+/// cannot pass [`Money::MAX`], because all money together does not.
+fn change(state: &mut State, ctx: &mut Context, account: AccountId, change: Change, about: About<'_>) {
+    let row = state.accounts.get_mut(&account).expect("the caller has looked the account up");
+    let before = (row.balance, row.held);
+    let (balance_change, held_change) = match change {
+        Change::GainBalance(amount) => (amount.gain(), 0),
+        Change::LoseBalance(amount) => (amount.loss(), 0),
+        Change::Hold(amount) => (amount.loss(), amount.gain()),
+        Change::Release(amount) => (amount.gain(), amount.loss()),
+        Change::LoseHeld(amount) => (0, amount.loss()),
+    };
+    let apply = |money: Money, change: i128| {
+        money.units().checked_add_signed(change).and_then(Money::minor).expect("the caller has checked the amounts")
+    };
+    row.balance = apply(before.0, balance_change);
+    row.held = apply(before.1, held_change);
+    let (balance, held) = (row.balance, row.held);
+    state.head.movements = state.head.movements.saturating_add(1);
+    ctx.movement(Movement {
+        sequence: state.head.movements,
+        account,
+        counterparty: about.counterparty,
+        cause: about.cause,
+        balance_change,
+        held_change,
+        balance,
+        held,
+        job: about.job,
+        memo: about.memo.to_owned(),
+    });
+}

@@ -1,0 +1,55 @@
+//! The state machine that every coordinator runs over the same log: ledger, market, machines, drilling, jobs.
+//!
+//! [`State::apply`] is a total function of the entry's index and bytes. Nothing here reads a clock, draws a random number,
+//! touches a disk or a network, uses floats, hash maps or threads, or logs: two replicas that have applied the same
+//! entries are equal to the byte, and [`State::root`] proves it. Signatures are checked before an entry is proposed and
+//! again by auditors, not here.
+//!
+//! Where to look: `state.rs` (apply, one exhaustive match), `decode.rs` (bytes to commands), `ledger.rs` (the only place
+//! where a balance changes), `market/` (the book and matching), `drilling.rs`, `jobs/` (trainings and their proof),
+//! `owed.rs` (what each machine is to do), `expiry.rs` (what time does), `invariants.rs` (what must always hold).
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::iter_over_hash_type,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_types,
+    clippy::disallowed_methods
+)]
+#![deny(missing_docs)]
+
+pub mod accounts;
+pub mod beacon;
+pub mod command;
+mod context;
+pub mod decode;
+pub mod drilling;
+pub mod effect;
+mod expiry;
+pub mod genesis;
+pub mod ids;
+mod invariants;
+pub mod jobs;
+mod leases;
+pub mod ledger;
+pub mod machines;
+pub mod market;
+pub mod money;
+pub mod outcome;
+pub mod owed;
+pub mod power;
+pub mod roots;
+pub mod snapshot;
+mod splitting;
+mod state;
+pub mod table;
+pub mod verdicts;
+mod views;
+pub mod windows;
+
+pub use effect::{Applied, Effect, EnvelopeResult, Event, Movement};
+pub use genesis::{Genesis, GenesisError};
+pub use money::Money;
+pub use outcome::{Outcome, Refusal};
+pub use owed::{Assignment, Task, TrainingContext};
+pub use state::{Signer, State};

@@ -1,0 +1,139 @@
+//! The market: machines for rent, orders that wait for them, and the agreements between the two.
+//!
+//! The book (`market/book.rs`) keeps open offers by price and time, and waiting orders by limit and time. Matching
+//! (`market/matching.rs`) gives an order all the machines it wants or none. An agreement's machines belong to its job
+//! until `release_machines`.
+
+pub(crate) mod book;
+pub(crate) mod matching;
+
+pub(crate) use book::{cancel_order, check_terms, make_offer, on_offer_due, on_order_due, place_order};
+pub(crate) use book::{withdraw_all, withdraw_offer};
+pub(crate) use matching::{release_machines, try_match};
+
+use crate::{
+    ids::{AccountId, JobId, MachineId, OfferId},
+    money::Money,
+};
+use serde::{Deserialize, Serialize};
+
+/// Machines of one order.
+pub const ORDER_MACHINES_MAX: u32 = 64;
+/// Longest rent, seconds (30 days).
+pub const DURATION_S_MAX: u64 = 2_592_000;
+/// Start deadline of an order that names none, seconds.
+pub const START_DEADLINE_DEFAULT_S: u64 = 120;
+/// Open offers of one machine.
+pub const OFFERS_PER_MACHINE_MAX: usize = 16;
+/// Agreements kept for `trades()`; older ones are in the history of events.
+pub const TRADES_MAX: u64 = 10_000;
+
+/// The order that rents machines for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderTerms {
+    /// Machines wanted, all or none.
+    pub machines: u32,
+    /// Highest price of one machine, minor units per hour.
+    pub price_limit: Money,
+    /// Highest hold for the whole job, fees included.
+    pub total_limit: Money,
+    /// Longest rent, seconds; the hold covers it.
+    pub duration_s: u64,
+    /// The job is closed if it has not matched this many seconds after submission; 0 means 120.
+    pub start_deadline_s: u64,
+}
+
+/// What became of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OfferStatus {
+    /// In the book.
+    Open,
+    /// Its machine works under it.
+    Rented,
+    /// Taken back by its maker, or its machine was revoked or suspended.
+    Withdrawn,
+    /// Its time is over.
+    Lapsed,
+}
+
+impl OfferStatus {
+    /// The wire's status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OfferStatus::Open => "open",
+            OfferStatus::Rented => "rented",
+            OfferStatus::Withdrawn => "withdrawn",
+            OfferStatus::Lapsed => "lapsed",
+        }
+    }
+}
+
+/// A machine for rent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferRow {
+    /// Its id.
+    pub id: OfferId,
+    /// What is for rent.
+    pub machine: MachineId,
+    /// Who is paid.
+    pub owner: AccountId,
+    /// Minor units per hour.
+    pub price_per_hour: Money,
+    /// Shortest rent, seconds.
+    pub duration_min_s: u64,
+    /// Longest rent, seconds.
+    pub duration_max_s: u64,
+    /// Ledger time at which it lapses, ms.
+    pub expires_ms: u64,
+    /// What became of it.
+    pub status: OfferStatus,
+    /// Ledger time of its making, ms.
+    pub made_ms: u64,
+    /// Its place in time among all offers and orders.
+    pub sequence: u64,
+}
+
+/// A waiting order: what matching needs to know of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    /// The job it is for.
+    pub job: JobId,
+    /// Who pays.
+    pub buyer: AccountId,
+    /// What may be rented.
+    pub terms: OrderTerms,
+    /// Memory that each machine must have claimed, bytes.
+    pub memory_bytes: u64,
+    /// Its place in time among all offers and orders.
+    pub sequence: u64,
+    /// Ledger time until which it waits, ms.
+    pub due_ms: u64,
+}
+
+/// One machine of an agreement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TradeRow {
+    /// The job it works for.
+    pub job: JobId,
+    /// The offer that was taken.
+    pub offer: OfferId,
+    /// The machine.
+    pub machine: MachineId,
+    /// Who pays.
+    pub buyer: AccountId,
+    /// Who is paid.
+    pub seller: AccountId,
+    /// The price agreed on, minor units per hour.
+    pub price_per_hour: Money,
+    /// Ledger time of the match, ms.
+    pub matched_ms: u64,
+}
+
+/// A machine that a job was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MatchedMachine {
+    pub(crate) machine: MachineId,
+    pub(crate) owner: AccountId,
+    pub(crate) offer: OfferId,
+    pub(crate) price_per_hour: Money,
+}

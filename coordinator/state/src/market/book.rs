@@ -1,0 +1,240 @@
+//! The book: offers and orders come in, lapse, are withdrawn.
+
+use super::{
+    DURATION_S_MAX, OFFERS_PER_MACHINE_MAX, ORDER_MACHINES_MAX, OfferRow, OfferStatus, OrderRow, OrderTerms,
+    START_DEADLINE_DEFAULT_S,
+};
+use crate::{
+    command::{MakeOffer, WithdrawOffer},
+    context::Context,
+    expiry::Timer,
+    ids::{AccountId, JobId, MachineId, OfferId},
+    jobs,
+    money::Money,
+    outcome::{Outcome, Refusal},
+    state::State,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Machines looked at before an order is taken to be possible; beyond it the order just waits and lapses.
+const CAPABLE_SCAN_MAX: usize = 4_096;
+
+/// Place of an open offer: cheapest first, then oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct OfferKey {
+    pub(crate) price_per_hour: Money,
+    pub(crate) sequence: u64,
+}
+
+/// Place of a waiting order: highest limit first, then oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct OrderKey {
+    /// [`Money::MAX`] less the limit, so that the ascending order of the table puts high limits first.
+    pub(crate) below_max: Money,
+    pub(crate) sequence: u64,
+}
+
+impl OfferRow {
+    fn key(&self) -> OfferKey {
+        OfferKey { price_per_hour: self.price_per_hour, sequence: self.sequence }
+    }
+}
+
+/// Offers a machine.
+pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId, cmd: &MakeOffer) -> Outcome {
+    if cmd.price_per_hour.is_zero() {
+        return Refusal::ZeroPrice.into();
+    }
+    if cmd.duration_min_s == 0 || cmd.duration_max_s == 0 {
+        return Refusal::ZeroDuration.into();
+    }
+    if cmd.duration_min_s > cmd.duration_max_s || cmd.duration_max_s > DURATION_S_MAX {
+        return Refusal::BadDuration.into();
+    }
+    if cmd.expires_ms <= ctx.now_ms {
+        return Refusal::OfferExpired.into();
+    }
+    let Some(machine) = state.machines.get(&cmd.machine) else { return Refusal::UnknownMachine.into() };
+    if machine.owner != owner {
+        return Refusal::NotYourMachine.into();
+    }
+    if machine.revoked {
+        return Refusal::MachineRevoked.into();
+    }
+    if machine.suspended {
+        return Refusal::MachineSuspended.into();
+    }
+    if offers_of(state, cmd.machine).count() >= OFFERS_PER_MACHINE_MAX {
+        return Refusal::TooManyOffers.into();
+    }
+    let row = OfferRow {
+        id: OfferId(ctx.new_id("offer")),
+        machine: cmd.machine,
+        owner,
+        price_per_hour: cmd.price_per_hour,
+        duration_min_s: cmd.duration_min_s,
+        duration_max_s: cmd.duration_max_s,
+        expires_ms: cmd.expires_ms,
+        status: OfferStatus::Open,
+        made_ms: ctx.now_ms,
+        sequence: next_sequence(state),
+    };
+    let id = row.id;
+    state.book.insert(row.key(), id);
+    state.machine_offers.insert((cmd.machine, id), ());
+    state.timers.insert((cmd.expires_ms, Timer::Offer(id)), ());
+    ctx.event("offer.made", id, format!("Machine {} is offered at {} an hour.", row.machine, row.price_per_hour));
+    state.offers.insert(id, row);
+    ctx.rematch();
+    Outcome::made(id)
+}
+
+/// Takes an offer back. A machine that works under it goes on until its job ends.
+pub(crate) fn withdraw_offer(state: &mut State, ctx: &mut Context, owner: AccountId, cmd: &WithdrawOffer) -> Outcome {
+    let Some(row) = state.offers.get(&cmd.offer) else { return Refusal::UnknownOffer.into() };
+    if row.owner != owner {
+        return Refusal::NotYourOffer.into();
+    }
+    match row.status {
+        OfferStatus::Withdrawn | OfferStatus::Lapsed => Refusal::OfferClosed.into(),
+        OfferStatus::Open | OfferStatus::Rented => {
+            close_offer(state, ctx, cmd.offer, OfferStatus::Withdrawn);
+            Outcome::DONE
+        }
+    }
+}
+
+/// Withdraws whatever is offered of a machine: it was revoked or suspended.
+pub(crate) fn withdraw_all(state: &mut State, ctx: &mut Context, machine: MachineId) {
+    let offers: Vec<OfferId> = offers_of(state, machine).collect();
+    for offer in offers {
+        close_offer(state, ctx, offer, OfferStatus::Withdrawn);
+    }
+}
+
+/// An offer's time is over.
+pub(crate) fn on_offer_due(state: &mut State, ctx: &mut Context, offer: OfferId) {
+    close_offer(state, ctx, offer, OfferStatus::Lapsed);
+}
+
+/// Checks what can be checked of an order before any money is held, in this order: machines, prices, durations, whether
+/// machines with that much memory exist at all (of distinct owners, none of them the buyer).
+///
+/// # Errors
+/// The refusal of the first thing that is wrong.
+pub(crate) fn check_terms(
+    state: &State,
+    buyer: AccountId,
+    terms: &OrderTerms,
+    memory_bytes: u64,
+) -> Result<(), Refusal> {
+    if terms.machines == 0 {
+        return Err(Refusal::ZeroMachines);
+    }
+    if terms.machines > ORDER_MACHINES_MAX {
+        return Err(Refusal::TooManyWanted);
+    }
+    if terms.price_limit.is_zero() || terms.total_limit.is_zero() {
+        return Err(Refusal::ZeroPrice);
+    }
+    if terms.duration_s == 0 {
+        return Err(Refusal::ZeroDuration);
+    }
+    if terms.duration_s > DURATION_S_MAX {
+        return Err(Refusal::BadDuration);
+    }
+    if terms.start_deadline_s > DURATION_S_MAX {
+        return Err(Refusal::BadStartDeadline);
+    }
+    let mut owners = BTreeSet::new();
+    let mut looked_at = 0usize;
+    for (_, owner) in state.by_memory.range((memory_bytes, MachineId([0; 20]))..) {
+        looked_at = looked_at.saturating_add(1);
+        if *owner != buyer {
+            owners.insert(*owner);
+        }
+        if owners.len() >= terms.machines as usize || looked_at >= CAPABLE_SCAN_MAX {
+            return Ok(());
+        }
+    }
+    Err(Refusal::NoCapableMachine)
+}
+
+/// Puts a job's order into the book; matching looks at it after this command. The terms have passed [`check_terms`] and
+/// `total_limit` is on hold.
+pub(crate) fn place_order(
+    state: &mut State,
+    ctx: &mut Context,
+    job: JobId,
+    buyer: AccountId,
+    terms: OrderTerms,
+    memory_bytes: u64,
+) {
+    let wait_s = if terms.start_deadline_s == 0 { START_DEADLINE_DEFAULT_S } else { terms.start_deadline_s };
+    let due_ms = ctx.now_ms.saturating_add(wait_s.saturating_mul(1_000));
+    let sequence = next_sequence(state);
+    let key = OrderKey { below_max: Money::MAX.saturating_sub(terms.price_limit), sequence };
+    state.orders.insert(key, OrderRow { job, buyer, terms, memory_bytes, sequence, due_ms });
+    state.order_of.insert(job, key);
+    state.timers.insert((due_ms, Timer::Order(job)), ());
+    ctx.rematch();
+}
+
+/// Takes a waiting job's order out of the book; does nothing for a job whose order does not wait.
+pub(crate) fn cancel_order(state: &mut State, job: JobId) {
+    let order = state.order_of.remove(&job).and_then(|key| state.orders.remove(&key));
+    if let Some(order) = order {
+        state.timers.remove(&(order.due_ms, Timer::Order(job)));
+    }
+}
+
+/// An order has waited long enough.
+pub(crate) fn on_order_due(state: &mut State, ctx: &mut Context, job: JobId) {
+    if state.order_of.contains(&job) {
+        cancel_order(state, job);
+        jobs::order_lapsed(state, ctx, job);
+    }
+}
+
+/// Offers of a machine that are open or rented.
+fn offers_of(state: &State, machine: MachineId) -> impl Iterator<Item = OfferId> + '_ {
+    let first = (machine, OfferId([0; 20]));
+    let last = (machine, OfferId([0xff; 20]));
+    state.machine_offers.range(first..=last).map(|((_, offer), ())| *offer)
+}
+
+fn close_offer(state: &mut State, ctx: &mut Context, offer: OfferId, status: OfferStatus) {
+    let Some(row) = state.offers.get_mut(&offer) else { return };
+    if matches!(row.status, OfferStatus::Withdrawn | OfferStatus::Lapsed) {
+        return;
+    }
+    row.status = status;
+    let (key, machine, due) = (row.key(), row.machine, row.expires_ms);
+    state.book.remove(&key);
+    state.machine_offers.remove(&(machine, offer));
+    state.timers.remove(&(due, Timer::Offer(offer)));
+    ctx.event("offer.closed", offer, format!("The offer of machine {machine} is {}.", status.as_str()));
+}
+
+/// Time among offers and orders, finer than the clock.
+fn next_sequence(state: &mut State) -> u64 {
+    state.head.book_sequence = state.head.book_sequence.saturating_add(1);
+    state.head.book_sequence
+}
+
+/// An offer whose machine is free again goes back to its place.
+pub(super) fn reopen(state: &mut State, offer: OfferId) {
+    let Some(row) = state.offers.get_mut(&offer).filter(|row| row.status == OfferStatus::Rented) else { return };
+    row.status = OfferStatus::Open;
+    let key = row.key();
+    state.book.insert(key, offer);
+}
+
+/// An offer's machine was taken under it: it leaves the book, not its machine.
+pub(super) fn take(state: &mut State, offer: OfferId) {
+    let Some(row) = state.offers.get_mut(&offer) else { return };
+    row.status = OfferStatus::Rented;
+    let key = row.key();
+    state.book.remove(&key);
+}

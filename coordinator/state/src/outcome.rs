@@ -1,0 +1,252 @@
+//! What became of a command: done, or refused by name. A refusal is a value that the caller can act on; it changes
+//! nothing. Numbers are append-only.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// What became of one command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It happened.
+    Done {
+        /// Id of what it made, if it made something.
+        id: Option<[u8; 20]>,
+    },
+    /// It did not, and nothing changed.
+    Refused(Refusal),
+}
+
+impl Outcome {
+    /// Done, making nothing.
+    pub const DONE: Outcome = Outcome::Done { id: None };
+
+    /// Done, making the thing of this id.
+    pub fn made(id: impl Into<[u8; 20]>) -> Outcome {
+        Outcome::Done { id: Some(id.into()) }
+    }
+
+    /// The wire's four fields: code (0: done), name, detail, id.
+    pub fn to_parts(&self) -> (u32, &'static str, String, Option<[u8; 20]>) {
+        match self {
+            Outcome::Done { id } => (0, "done", String::new(), *id),
+            Outcome::Refused(refusal) => (refusal.number(), refusal.name(), refusal.to_string(), None),
+        }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Outcome::Refused(refusal)
+    }
+}
+
+/// Handlers may use `?` on refusals and end in an outcome.
+impl From<Result<Outcome, Refusal>> for Outcome {
+    fn from(result: Result<Outcome, Refusal>) -> Self {
+        result.unwrap_or_else(Outcome::Refused)
+    }
+}
+
+/// Words that name the particular figure or field that was wrong. They are for the caller alone: not part of the state,
+/// so a better wording never makes two replicas differ.
+#[derive(Debug, Clone, Default)]
+pub struct Detail(Box<str>);
+
+impl Detail {
+    /// The words, without a full stop.
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string().into())
+    }
+}
+
+/// Stored as nothing.
+impl Serialize for Detail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Detail {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer).map(|()| Self::default())
+    }
+}
+
+/// Two details are the same refusal whatever their words.
+impl PartialEq for Detail {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Detail {}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+/// Defines the enum, and each refusal's number, name and sentence, in one place. `(detail)` after a variant says that it
+/// carries a [`Detail`].
+macro_rules! refusals {
+    ($($variant:ident $(($detail:ident))? = $number:literal, $name:literal, $sentence:literal;)*) => {
+        /// Why a command was refused.
+        ///
+        /// Stored outcomes hold a variant by its position: append at the end of the list, wherever the number belongs.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Refusal {
+            $(#[doc = $sentence] $variant $((refusals!(@type $detail)))?,)*
+        }
+
+        impl Refusal {
+            /// Number, name and sentence of every refusal, in order of definition.
+            pub const ALL: &'static [(u32, &'static str, &'static str)] = &[$(($number, $name, $sentence)),*];
+
+            /// The number on the wire; append-only.
+            pub const fn number(&self) -> u32 {
+                match self { $(Refusal::$variant { .. } => $number,)* }
+            }
+
+            /// The name on the wire.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Refusal::$variant { .. } => $name,)* }
+            }
+
+            const fn sentence(&self) -> &'static str {
+                match self { $(Refusal::$variant { .. } => $sentence,)* }
+            }
+
+            fn detail(&self) -> Option<&Detail> {
+                match self { $(Refusal::$variant { $(0: $detail,)? .. } => None $(.or(Some($detail)))?,)* }
+            }
+        }
+    };
+    (@type $detail:ident) => { Detail };
+}
+
+refusals! {
+    // 1–19: the envelope and its signer, in order of precedence.
+    Malformed(detail) = 1, "malformed", "the envelope or command is not well-formed";
+    WrongCluster = 2, "wrong_cluster", "the envelope was signed for another cluster; check which cluster this is";
+    Expired = 3, "expired", "the envelope's expiry has passed; sign a new one";
+    ExpiresTooFar = 4, "expires_too_far", "the envelope's expiry is more than 10 minutes ahead; choose an earlier one";
+    UnknownSigner = 5, "unknown_signer", "no account, machine or node has this key; open an account or enrol the machine first";
+    Revoked = 6, "revoked", "this machine key was revoked by its owner";
+    Forbidden = 7, "forbidden", "keys of this kind may not sign this command";
+    IdReused = 8, "id_reused", "this command id was already used for other contents; choose a new one";
+    WindowFull = 9, "window_full", "this key has too many unexpired envelopes; wait until some expire";
+
+    // 20–39: accounts and money.
+    BadAmount(detail) = 20, "bad_amount", "an amount must be decimal digits of minor units, at most 10^27";
+    ZeroAmount = 21, "zero_amount", "the amount must be above zero";
+    InsufficientFunds = 22, "insufficient_funds", "the account's free balance is too small";
+    UnknownAccount = 23, "unknown_account", "there is no such account";
+    AccountExists = 24, "account_exists", "this key already has an account";
+    KeyInUse = 25, "key_in_use", "this key already belongs to an account, a machine or a node";
+    SelfTransfer = 26, "self_transfer", "an account cannot pay itself";
+    SystemAccount = 27, "system_account", "this account belongs to the system and cannot be paid directly";
+    MemoTooLong = 28, "memo_too_long", "a memo holds at most 256 bytes";
+    NoFaucet = 29, "no_faucet", "this network is not a test network and has no faucet";
+    FaucetDaily = 30, "faucet_daily", "the account's faucet limit for 24 hours is reached; draw less or later";
+    FaucetExhausted = 31, "faucet_exhausted", "the faucet has given out all that genesis allows";
+    NotAdmin = 32, "not_admin", "only an admin account may do this";
+    BadKey = 33, "bad_key", "the recovery key must differ from the account's own";
+
+    // 40–59: machines.
+    UnknownMachine = 40, "unknown_machine", "there is no such machine";
+    NotYourMachine = 41, "not_your_machine", "the machine belongs to another account";
+    MachineRevoked = 42, "machine_revoked", "the machine was revoked by its owner";
+    MachineSuspended = 43, "machine_suspended", "the machine is suspended because a result of it was proven wrong";
+    MachineEnrolled = 44, "machine_enrolled", "a machine with this key is already enrolled";
+    BadInventory(detail) = 45, "bad_inventory", "the inventory is out of range";
+    MachineOffline = 46, "machine_offline", "the machine is already offline";
+    TooManyMachines = 47, "too_many_machines", "the account has too many machines";
+
+    // 60–79: the market.
+    ZeroPrice = 60, "zero_price", "a price must be above zero";
+    ZeroDuration = 61, "zero_duration", "a duration must be above zero";
+    BadDuration = 62, "bad_duration", "the shortest rent is longer than the longest, or the longest is over 30 days";
+    OfferExpired = 63, "offer_expired", "the offer's expiry has passed already";
+    UnknownOffer = 64, "unknown_offer", "there is no such offer";
+    NotYourOffer = 65, "not_your_offer", "the offer belongs to another account";
+    OfferClosed = 66, "offer_closed", "the offer was withdrawn or has lapsed";
+    TooManyOffers = 67, "too_many_offers", "the machine has too many open offers; withdraw one first";
+    ZeroMachines = 68, "zero_machines", "an order must want at least one machine";
+    TooManyWanted = 69, "too_many_wanted", "an order may want at most 64 machines";
+    NoCapableMachine = 70, "no_capable_machine", "no set of enrolled machines is large enough and has enough memory for this";
+    BadStartDeadline = 71, "bad_start_deadline", "the start deadline is over 30 days";
+
+    // 80–99: drilling.
+    UnknownKernel = 80, "unknown_kernel", "the kernel must be igemm, fgemm, memwalk or qmlp";
+    BadParams(detail) = 81, "bad_params", "the kernel's parameters are out of range";
+    BadRedundancy = 82, "bad_redundancy", "a unit is given to 2 to 7 machines";
+    BadUnits = 83, "bad_units", "a campaign has 1 to 10,000 units";
+    UnknownUnit = 84, "unknown_unit", "there is no such unit";
+    NotAMember = 85, "not_a_member", "the machine was not drawn for this unit or job";
+    StaleAttempt = 86, "stale_attempt", "this lease has ended and its tasks belong to others";
+    AlreadyCommitted = 87, "already_committed", "a commitment of this machine for this unit is already in";
+    TooEarly = 88, "too_early", "reveals are accepted only when every commitment is in";
+    WrongReveal = 89, "wrong_reveal", "digest and salt are not those of the commitment";
+    AlreadyRevealed = 90, "already_revealed", "the machine has already revealed this unit";
+    UnitClosed = 91, "unit_closed", "the unit is already decided";
+    BadInterval = 92, "bad_interval", "the interval between units is at most one day";
+
+    // 100–129: jobs.
+    BadSpec(detail) = 100, "bad_spec", "the training's specification is out of range";
+    BadName = 101, "bad_name", "a job's name has 1 to 64 bytes";
+    UnknownJob = 102, "unknown_job", "there is no such job";
+    NotYourJob = 103, "not_your_job", "the job belongs to another account";
+    JobClosed = 104, "job_closed", "the job is already closed";
+    WrongRound = 105, "wrong_round", "this round of the job is not open";
+    WrongState = 106, "wrong_state", "the job is not in a state that takes this";
+    BadVirtualWorker = 107, "bad_virtual_worker", "the lease does not hold this virtual worker";
+    AlreadyDone = 108, "already_done", "this is already reported";
+    BadFigures = 109, "bad_figures", "right answers exceed the rows they were counted on, or there are no rows";
+    UnknownSegment = 110, "unknown_segment", "this segment was not challenged";
+    WrongSeal = 111, "wrong_seal", "trace root and salt are not those of the seal";
+    DetailTooLong = 112, "detail_too_long", "a detail holds at most 256 bytes";
+
+    // 150–169: coordinators.
+    WrongBeat = 150, "wrong_beat", "this is not the next beat";
+    TooFewShares = 151, "too_few_shares", "a beat needs shares of a majority of the nodes";
+    BadShare = 152, "bad_share", "a share is not its node's proof for this beat, or nodes repeat or are out of order";
+    UnknownEpoch = 153, "unknown_epoch", "this epoch has not closed here or is no longer kept";
+    AlreadyAttested = 154, "already_attested", "this node has already attested another root for this epoch";
+    WrongIndex = 155, "wrong_index", "the epoch closed at another index";
+
+    // Later ones, in order of appearance; the number says where they belong.
+    NotGranted = 93, "not_granted", "this lease waits for the machine's slot: nothing can be reported under it yet";
+    TooManyCampaigns = 94, "too_many_campaigns", "64 campaigns still have units to draw; wait until one is drawn out";
+}
+
+/// The sentence, and what in particular was wrong.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())?;
+        self.detail().map_or(Ok(()), |detail| detail.fmt(f))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_and_names_are_unique() {
+        let numbers: BTreeSet<u32> = Refusal::ALL.iter().map(|(number, _, _)| *number).collect();
+        let names: BTreeSet<&str> = Refusal::ALL.iter().map(|(_, name, _)| *name).collect();
+        assert_eq!((numbers.len(), names.len()), (Refusal::ALL.len(), Refusal::ALL.len()));
+        assert!(!numbers.contains(&0), "0 means done");
+    }
+
+    #[test]
+    fn a_detail_is_for_the_caller_only() {
+        let refusal = Refusal::BadSpec(Detail::new("batch is 0, must be 1 to 1024"));
+        assert_eq!(refusal.to_string(), "the training's specification is out of range: batch is 0, must be 1 to 1024");
+        assert_eq!(refusal, Refusal::BadSpec(Detail::default()));
+        let stored = |refusal: &Refusal| postcard::to_allocvec(refusal).ok();
+        assert_eq!(stored(&refusal), stored(&Refusal::BadSpec(Detail::default())));
+    }
+}

@@ -1,0 +1,364 @@
+//! The state and the one way to change it: [`State::apply`], a total function of the log.
+//!
+//! An entry is applied in this order: its stamp (never back), what is due by then, then its envelopes. For an envelope
+//! the refusals come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead, unknown signer,
+//! revoked, repeated, window full — and then each command on its own: not allowed to keys of this kind, malformed itself,
+//! and whatever its handler finds. A refused command changes nothing.
+
+use crate::{
+    accounts::{self, AccountRole, AccountRow},
+    beacon::{self, Beacon},
+    command::Command,
+    context::Context,
+    decode::{self, Opened},
+    drilling::{self, CampaignRow, UnitRow},
+    effect::{Applied, EnvelopeResult},
+    expiry::{self, Timer},
+    genesis::{Genesis, GenesisError},
+    ids::{AccountId, CampaignId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId, cluster_id},
+    jobs::{self, JobRow, RoundRow, TaskRow},
+    leases::QueueRow,
+    ledger::{self, FaucetRow, HoldRow},
+    machines::{self, MachineRow},
+    market::{
+        self, OfferRow, OrderRow, TradeRow,
+        book::{OfferKey, OrderKey},
+    },
+    money::Money,
+    outcome::{Outcome, Refusal},
+    power::PowerRow,
+    roots::{self, EpochRow},
+    table::Table,
+    verdicts::ReplayRow,
+    windows::{self, WindowRow},
+};
+use matrixai_proto::envelope::EXPIRY_AHEAD_MS_MAX;
+use matrixai_protocol::sha256;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Whose a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum KeyOwner {
+    Account(AccountId),
+    Machine(MachineId),
+    Node(NodeId),
+}
+
+/// Who signs with a key. Machines that were revoked sign nothing and are not signers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// An account.
+    Account(AccountId),
+    /// A machine, and the account that owns it.
+    Machine(MachineId, AccountId),
+    /// A coordinator.
+    Node(NodeId),
+}
+
+/// The figures that are not in tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// Index of the last applied entry.
+    pub(crate) index: u64,
+    /// Ledger time, ms; never goes back.
+    pub(crate) now_ms: u64,
+    /// Money ever made and unmade.
+    pub(crate) minted: Money,
+    pub(crate) burned: Money,
+    /// Movements ever made.
+    pub(crate) movements: u64,
+    /// Offers and orders ever placed.
+    pub(crate) book_sequence: u64,
+    /// Trades ever made.
+    pub(crate) trades: u64,
+    /// Where an unfinished pass of matching goes on, and whether another is due after it.
+    pub(crate) match_from: Option<OrderKey>,
+    pub(crate) match_again: bool,
+}
+
+/// Defines [`State`] from the list of its parts, and with it everything that must not forget one: the root and the
+/// snapshot. A part is a figure (hashed whole) or a table (hashed by pages).
+macro_rules! state {
+    (figures { $($(#[$figure_doc:meta])* $figure:ident: $figure_type:ty,)* }
+     tables { $($(#[$table_doc:meta])* $table:ident: $table_type:ty,)* }) => {
+        /// Everything that the coordinators agree on. Cloning copies page pointers: a consistent view.
+        #[derive(Debug, Clone)]
+        pub struct State {
+            pub(crate) genesis: Arc<Genesis>,
+            pub(crate) cluster_id: Hash,
+            $($(#[$figure_doc])* pub(crate) $figure: $figure_type,)*
+            $($(#[$table_doc])* pub(crate) $table: $table_type,)*
+        }
+
+        impl State {
+            /// A state with every part empty.
+            fn empty(genesis: Genesis) -> Self {
+                Self {
+                    cluster_id: cluster_id(&genesis.bytes),
+                    $($figure: Default::default(),)*
+                    $($table: Table::new(),)*
+                    genesis: Arc::new(genesis),
+                }
+            }
+
+            /// The hash over all parts. Pages remember theirs, so it costs what changed since the last root of this
+            /// state or of a view it came from.
+            pub fn root(&self) -> Hash {
+                let mut parts = vec![sha256(&[b"MatrixAI/state/v1", &self.cluster_id])];
+                parts.extend(self.part_hashes().into_iter().map(|(_, hash)| hash));
+                sha256(&[parts.as_flattened()])
+            }
+
+            /// The hash of each part by name: tells where two states that should be equal differ.
+            pub fn part_hashes(&self) -> Vec<(&'static str, Hash)> {
+                vec![
+                    $((stringify!($figure), figure_hash(stringify!($figure), &self.$figure)),)*
+                    $((stringify!($table), table_hash(stringify!($table), &self.$table.root())),)*
+                ]
+            }
+
+            /// The parts in a snapshot's order.
+            pub(crate) fn parts(&self) -> impl Serialize + '_ {
+                Parts { $($figure: &self.$figure,)* $($table: &self.$table,)* }
+            }
+
+            /// The state that `parts` was taken of.
+            pub(crate) fn from_parts(genesis: Genesis, bytes: &[u8]) -> Result<Self, postcard::Error> {
+                let parts: OwnedParts = postcard::from_bytes(bytes)?;
+                Ok(Self {
+                    cluster_id: cluster_id(&genesis.bytes),
+                    $($figure: parts.$figure,)*
+                    $($table: parts.$table,)*
+                    genesis: Arc::new(genesis),
+                })
+            }
+        }
+
+        #[derive(Serialize)]
+        struct Parts<'a> { $($figure: &'a $figure_type,)* $($table: &'a $table_type,)* }
+
+        #[derive(Deserialize)]
+        struct OwnedParts { $($figure: $figure_type,)* $($table: $table_type,)* }
+    };
+}
+
+state! {
+    figures {
+        head: Head,
+        beacon: Beacon,
+    }
+    tables {
+        // Accounts and money.
+        accounts: Table<AccountId, AccountRow>,
+        keys: Table<Key, KeyOwner>,
+        holds: Table<JobId, HoldRow>,
+        faucet: Table<AccountId, FaucetRow>,
+        // Machines. `online`: those with a live session. `by_memory`: those neither revoked nor suspended.
+        machines: Table<MachineId, MachineRow, 64>,
+        online: Table<MachineId, ()>,
+        by_memory: Table<(u64, MachineId), AccountId>,
+        // The market. `machine_offers`: open and rented ones. `rented`: under which offer a machine works.
+        offers: Table<OfferId, OfferRow>,
+        book: Table<OfferKey, OfferId>,
+        machine_offers: Table<(MachineId, OfferId), ()>,
+        rented: Table<MachineId, OfferId>,
+        orders: Table<OrderKey, OrderRow>,
+        order_of: Table<JobId, OrderKey>,
+        trades: Table<u64, TradeRow>,
+        // Idempotency and time.
+        windows: Table<(Key, CommandId), WindowRow>,
+        window_expiry: Table<(u64, Key, CommandId), ()>,
+        window_counts: Table<Key, u32>,
+        timers: Table<(u64, Timer), ()>,
+        epochs: Table<u64, EpochRow>,
+        // Drilling and power.
+        campaigns: Table<CampaignId, CampaignRow>,
+        units: Table<UnitId, UnitRow, 32>,
+        power: Table<MachineId, PowerRow, 64>,
+        // `drawing`: campaigns with units left. `unit_order`: by the index of their draw. `short_units`: those that lack
+        // members, by the beat that is to draw them.
+        drawing: Table<CampaignId, ()>,
+        unit_order: Table<(u64, UnitId), ()>,
+        short_units: Table<(u64, UnitId), ()>,
+        queues: Table<MachineId, QueueRow, 64>,
+        // Jobs. Their rows are big: short pages keep the copy on a write small.
+        jobs: Table<JobId, JobRow, 4>,
+        // `job_order`: by the index of their submission. `awaiting_beat`: by the beat that carries them on.
+        job_order: Table<(u64, JobId), ()>,
+        awaiting_beat: Table<(u64, JobId), ()>,
+        rounds: Table<(JobId, u32), RoundRow, 8>,
+        tasks: Table<(JobId, u32, u32), TaskRow, 64>,
+        replays: Table<(JobId, u64), ReplayRow, 64>,
+    }
+}
+
+impl State {
+    /// The state that every replica begins with.
+    ///
+    /// # Errors
+    /// Says what is wrong with the genesis.
+    pub fn genesis(bytes: &[u8]) -> Result<Self, GenesisError> {
+        let mut state = Self::empty(Genesis::read(bytes)?);
+        let genesis = Arc::clone(&state.genesis);
+        state.head.now_ms = genesis.created_ms;
+        state.beacon = Beacon::genesis(genesis.r0);
+        for (id, _) in AccountId::SYSTEM {
+            state.accounts.insert(id, AccountRow::new(id, None, AccountRole::System, genesis.created_ms));
+        }
+        for node in &genesis.nodes {
+            state.keys.insert(node.key, KeyOwner::Node(node.id));
+        }
+        for key in &genesis.admin_keys {
+            let id = AccountId::of_key(&state.cluster_id, key);
+            state.accounts.insert(id, AccountRow::new(id, Some(*key), AccountRole::Admin, genesis.created_ms));
+            state.keys.insert(*key, KeyOwner::Account(id));
+        }
+        Ok(state)
+    }
+
+    /// Applies the entry of an index: bytes of a `LogEntry`, or none for a leader's empty entry. Never fails: what
+    /// cannot be read is skipped alike on every replica.
+    ///
+    /// # Panics
+    /// When the index is not above the last one: entries are applied once and in order.
+    pub fn apply(&mut self, index: u64, entry: &[u8]) -> Applied {
+        assert!(index > self.head.index, "entry {index} comes after entry {}", self.head.index);
+        self.head.index = index;
+        let read = if entry.is_empty() { None } else { decode::entry(entry) };
+        let Some(entry) = read else {
+            return Applied { now_ms: self.head.now_ms, ..Applied::default() };
+        };
+        self.head.now_ms = self.head.now_ms.max(entry.now_ms);
+        let mut ctx = Context::new(index, self.head.now_ms);
+        expiry::run(self, &mut ctx);
+        market::try_match(self, &mut ctx);
+        let results = entry.envelopes.iter().map(|envelope| self.apply_envelope(&mut ctx, envelope)).collect();
+        Applied {
+            now_ms: ctx.now_ms,
+            results,
+            effects: ctx.effects.into_iter().collect(),
+            events: ctx.events,
+            movements: ctx.movements,
+        }
+    }
+
+    fn apply_envelope(&mut self, ctx: &mut Context, bytes: &[u8]) -> EnvelopeResult {
+        let opened = match decode::envelope(bytes) {
+            Ok(opened) => opened,
+            Err(unreadable) => {
+                let outcomes = Arc::from([unreadable.refusal.into()]);
+                let (key, command_id) = (unreadable.key, unreadable.command_id);
+                return EnvelopeResult { key, command_id, index: ctx.index, outcomes };
+            }
+        };
+        let (key, command_id, expires_ms) = (opened.key, opened.command_id, opened.expires_ms);
+        let payload = sha256(&[&opened.payload]);
+        let result = |index, outcomes| EnvelopeResult { key, command_id, index, outcomes };
+        if let Err(refusal) = self.admit(ctx, &opened) {
+            return result(ctx.index, refuse_all(&opened, &refusal));
+        }
+        if let Some(row) = self.windows.get(&(key, command_id)) {
+            return match row.payload == payload {
+                true => result(row.index, Arc::clone(&row.outcomes)),
+                false => result(ctx.index, refuse_all(&opened, &Refusal::IdReused)),
+            };
+        }
+        if !windows::has_room(self, &key) {
+            return result(ctx.index, refuse_all(&opened, &Refusal::WindowFull));
+        }
+        (ctx.key, ctx.command_id) = (key, command_id);
+        let mut outcomes = Vec::with_capacity(opened.commands.len());
+        for (position, command) in (0u32..).zip(opened.commands) {
+            ctx.position = position;
+            outcomes.push(self.apply_command(ctx, command).into());
+            if ctx.rematch {
+                market::try_match(self, ctx);
+            }
+        }
+        let outcomes: Arc<[Outcome]> = outcomes.into();
+        let row = WindowRow { expires_ms, payload, index: ctx.index, outcomes: Arc::clone(&outcomes) };
+        windows::remember(self, key, command_id, row);
+        result(ctx.index, outcomes)
+    }
+
+    /// What an envelope must pass before any of its commands is looked at.
+    fn admit(&self, ctx: &Context, opened: &Opened) -> Result<(), Refusal> {
+        if opened.cluster_id != self.cluster_id {
+            return Err(Refusal::WrongCluster);
+        }
+        if opened.expires_ms < ctx.now_ms {
+            return Err(Refusal::Expired);
+        }
+        if opened.expires_ms > ctx.now_ms.saturating_add(EXPIRY_AHEAD_MS_MAX) {
+            return Err(Refusal::ExpiresTooFar);
+        }
+        match self.keys.get(&opened.key) {
+            // A stranger may open an account and then, in the same envelope, use it.
+            None if matches!(opened.commands.first(), Some(Ok(Command::CreateAccount(_)))) => Ok(()),
+            None => Err(Refusal::UnknownSigner),
+            Some(KeyOwner::Machine(machine)) if self.machines.get(machine).is_none_or(|row| row.revoked) => {
+                Err(Refusal::Revoked)
+            }
+            Some(KeyOwner::Account(_) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
+        }
+    }
+
+    /// The closed list of commands, whose key may sign each, and who decides it.
+    fn apply_command(&mut self, ctx: &mut Context, command: Result<Command, Refusal>) -> Result<Outcome, Refusal> {
+        let owner = self.keys.get(&ctx.key).copied();
+        let account = || match owner {
+            Some(KeyOwner::Account(account)) => Ok(account),
+            Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+            None => Err(Refusal::UnknownSigner),
+        };
+        let machine = || match owner {
+            Some(KeyOwner::Machine(machine)) => Ok(machine),
+            Some(KeyOwner::Account(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+            None => Err(Refusal::UnknownSigner),
+        };
+        let node = || match owner {
+            Some(KeyOwner::Node(node)) => Ok(node),
+            Some(KeyOwner::Account(_) | KeyOwner::Machine(_)) => Err(Refusal::Forbidden),
+            None => Err(Refusal::UnknownSigner),
+        };
+        Ok(match command? {
+            Command::CreateAccount(c) if owner.is_none() => accounts::create(self, ctx, &c),
+            Command::CreateAccount(_) => account().map(|_| Refusal::AccountExists.into())?,
+            Command::FaucetDraw(c) => ledger::faucet_draw(self, ctx, account()?, &c),
+            Command::Transfer(c) => ledger::transfer(self, ctx, account()?, &c),
+            Command::EnrolMachine(c) => machines::enrol(self, ctx, account()?, &c),
+            Command::RevokeMachine(c) => machines::revoke(self, ctx, account()?, &c),
+            Command::PublishCampaign(c) => drilling::publish_campaign(self, ctx, account()?, &c),
+            Command::CommitUnit(c) => drilling::commit_unit(self, ctx, machine()?, &c),
+            Command::RevealUnit(c) => drilling::reveal_unit(self, ctx, machine()?, &c),
+            Command::MakeOffer(c) => market::make_offer(self, ctx, account()?, &c),
+            Command::WithdrawOffer(c) => market::withdraw_offer(self, ctx, account()?, &c),
+            Command::SubmitTraining(c) => jobs::submit_training(self, ctx, account()?, &c),
+            Command::CancelJob(c) => jobs::cancel_job(self, ctx, account()?, &c),
+            Command::TaskDone(c) => jobs::task_done(self, ctx, machine()?, &c),
+            Command::RoundReduced(c) => jobs::round_reduced(self, ctx, machine()?, &c),
+            Command::SegmentReplayed(c) => jobs::segment_replayed(self, ctx, machine()?, &c),
+            Command::TraceOpened(c) => jobs::trace_opened(self, ctx, machine()?, &c),
+            Command::TaskFailed(c) => jobs::task_failed(self, ctx, machine()?, &c),
+            Command::Beat(c) => beacon::beat(self, ctx, node()?, &c),
+            Command::MachineOnline(c) => node().map(|_| machines::online(self, ctx, &c))?,
+            Command::MachineLost(c) => node().map(|_| machines::lost(self, ctx, &c))?,
+            Command::AttestRoot(c) => roots::attest(self, ctx, node()?, &c),
+        })
+    }
+}
+
+/// The same outcome for every command of an envelope that was refused whole.
+fn refuse_all(opened: &Opened, refusal: &Refusal) -> Arc<[Outcome]> {
+    opened.commands.iter().map(|_| Outcome::Refused(refusal.clone())).collect()
+}
+
+fn table_hash(name: &str, root: &Hash) -> Hash {
+    sha256(&[name.as_bytes(), &[0], root])
+}
+
+fn figure_hash<T: Serialize>(name: &str, figure: &T) -> Hash {
+    let bytes = postcard::to_allocvec(figure).expect("figures are plain data, which postcard always encodes");
+    sha256(&[name.as_bytes(), &[0], &bytes])
+}

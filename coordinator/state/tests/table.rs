@@ -1,0 +1,50 @@
+//! Scenarios: tables of commands with the outcomes they must have (the language is in `common/language.rs`).
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::language;
+
+/// A test per file, and one list of them all.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            language::run(stringify!($name), include_str!(concat!("scenarios/", stringify!($name), ".txt")));
+        })*
+
+        const ALL: &[(&str, &str)] =
+            &[$((stringify!($name), include_str!(concat!("scenarios/", stringify!($name), ".txt")))),*];
+    };
+}
+
+scenarios![
+    accounts,
+    beacon,
+    campaigns,
+    drilling,
+    envelopes,
+    faucet,
+    faucet_absent,
+    jobs,
+    machines,
+    offers,
+    orders,
+    roots,
+    suspension,
+];
+
+/// Refusals that no scenario can show in a few lines, and the test that does.
+const SHOWN_ELSEWHERE: &[&str] = &[
+    // properties.rs: a_full_window_refuses, an_account_has_only_so_many_machines
+    "window_full",
+    "too_many_machines",
+];
+
+#[test]
+fn every_refusal_is_shown_by_a_scenario() {
+    let met: std::collections::BTreeSet<_> =
+        ALL.iter().flat_map(|(name, text)| language::run(name, text)).chain(SHOWN_ELSEWHERE.iter().copied()).collect();
+    let missing: Vec<_> = language::all_refusals().difference(&met).copied().collect();
+    assert!(missing.is_empty(), "no scenario shows {missing:?}");
+}

@@ -1,0 +1,8 @@
+//! The services of real coordinators from outside: three in this process, their own folders and loopback ports, spoken to
+//! over gRPC and HTTP alone.
+#![allow(clippy::unwrap_used)]
+
+mod artifacts;
+mod founded;
+mod reads;
+mod site;

@@ -1,0 +1,122 @@
+//! The read services: rows as messages, statements, limits, and requests for what does not exist.
+
+use crate::founded::{Cluster, MAI};
+use matrixai_proto::v1::{
+    GetAccountRequest, GetDrillingRequest, GetJobRequest, GetStatementRequest, GetUnitRequest, ListAccountsRequest,
+    ListJobsRequest, ListMachinesRequest, ListOffersRequest, ListTradesRequest, Movement, Transfer,
+    accounts_client::AccountsClient, command::Kind, drilling_client::DrillingClient, jobs_client::JobsClient,
+    market_client::MarketClient,
+};
+use tonic::{Code, Request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn balances_and_statements_at_any_coordinator() {
+    let cluster = Cluster::found(|_| {}).await;
+    let (alice, alice_id) = cluster.account().await;
+    let (_, bob_id) = cluster.account().await;
+    let transfer = |amount: u64, memo: &str| {
+        Kind::Transfer(Transfer { to: bob_id.clone(), amount: amount.to_string(), memo: memo.to_owned() })
+    };
+    let outcomes = cluster.submit(&alice, vec![transfer(MAI, "rent"), transfer(2, ""), transfer(999 * MAI, "")]).await;
+    assert_eq!(outcomes.iter().map(|outcome| outcome.code == 0).collect::<Vec<_>>(), [true, true, false]);
+
+    for at in 0..3 {
+        let mut accounts = AccountsClient::new(cluster.channel(at));
+        let by_id = accounts.get_account(GetAccountRequest { account: alice_id.clone() }).await.unwrap().into_inner();
+        assert_eq!((by_id.role.as_str(), by_id.balance), ("user", (49 * MAI - 2).to_string()));
+        let key = alice.public_key().to_vec();
+        let by_key = accounts.get_account(GetAccountRequest { account: key }).await.unwrap().into_inner();
+        assert_eq!(by_key.id, alice_id);
+
+        let all = accounts.list_accounts(ListAccountsRequest::default()).await.unwrap().into_inner();
+        let sum: u64 = all.accounts.iter().map(|row| row.balance.parse::<u64>().unwrap()).sum();
+        assert_eq!((all.minted.as_str(), all.burned.as_str()), (sum.to_string().as_str(), "0"));
+        let first = ListAccountsRequest { after: Vec::new(), limit: 2 };
+        let mut page = accounts.list_accounts(first).await.unwrap().into_inner().accounts;
+        let after = page.last().unwrap().id.clone();
+        page.extend(
+            accounts.list_accounts(ListAccountsRequest { after, limit: 0 }).await.unwrap().into_inner().accounts,
+        );
+        assert_eq!(page, all.accounts);
+
+        let whole = statement(&mut accounts, &alice_id, 0, 0).await;
+        let lines: Vec<_> = whole.iter().map(|line| (&*line.cause, &*line.balance_change, &*line.memo)).collect();
+        assert_eq!(
+            lines,
+            [("transfer", "-2", ""), ("transfer", "-1000000000", "rent"), ("faucet", "50000000000", ""),]
+        );
+        assert_eq!(whole[0].counterparty, bob_id);
+        assert_eq!(whole[0].balance, (49 * MAI - 2).to_string());
+        assert_eq!(statement(&mut accounts, &alice_id, whole[0].sequence, 1).await, [whole[1].clone()]);
+    }
+}
+
+async fn statement(
+    accounts: &mut AccountsClient<tonic::transport::Channel>,
+    account: &[u8],
+    before: u64,
+    limit: u32,
+) -> Vec<Movement> {
+    let request = GetStatementRequest { account: account.to_vec(), before, limit };
+    accounts.get_statement(request).await.unwrap().into_inner().movements
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_statement_index_is_built_again_from_the_log() {
+    let mut cluster = Cluster::found(|_| {}).await;
+    let (_, alice_id) = cluster.account().await;
+    let before = statement(&mut AccountsClient::new(cluster.channel(0)), &alice_id, 0, 0).await;
+    assert_eq!(before.len(), 1);
+    cluster.stop(0).await;
+    let index = cluster.artifacts(0).parent().unwrap().join("history");
+    std::fs::remove_dir_all(&index).unwrap();
+    cluster.restart(0).await;
+    assert_eq!(statement(&mut AccountsClient::new(cluster.channel(0)), &alice_id, 0, 0).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_or_cannot_be_is_named() {
+    let cluster = Cluster::found(|_| {}).await;
+    let channel = || cluster.channel(0);
+    let mut accounts = AccountsClient::new(channel());
+    let mut jobs = JobsClient::new(channel());
+    let mut drilling = DrillingClient::new(channel());
+    let mut market = MarketClient::new(channel());
+    let nobody = vec![5; 20];
+    let codes = [
+        accounts.get_account(GetAccountRequest { account: nobody.clone() }).await.unwrap_err().code(),
+        accounts.get_account(GetAccountRequest { account: vec![5; 32] }).await.unwrap_err().code(),
+        accounts
+            .get_statement(GetStatementRequest { account: nobody.clone(), ..Default::default() })
+            .await
+            .unwrap_err()
+            .code(),
+        jobs.get_job(GetJobRequest { job: nobody.clone() }).await.unwrap_err().code(),
+        jobs.watch_job(GetJobRequest { job: nobody.clone() }).await.unwrap_err().code(),
+        drilling.get_unit(GetUnitRequest { unit: nobody.clone() }).await.unwrap_err().code(),
+    ];
+    assert_eq!(codes, [Code::NotFound; 6]);
+    let codes = [
+        accounts.get_account(GetAccountRequest { account: vec![5; 3] }).await.unwrap_err().code(),
+        accounts.list_accounts(ListAccountsRequest { after: vec![1], limit: 0 }).await.unwrap_err().code(),
+        jobs.get_job(GetJobRequest::default()).await.unwrap_err().code(),
+        jobs.list_jobs(ListJobsRequest { owner: vec![5; 21], limit: 0 }).await.unwrap_err().code(),
+        drilling.get_unit(GetUnitRequest::default()).await.unwrap_err().code(),
+        market.list_machines(ListMachinesRequest { owner: vec![1] }).await.unwrap_err().code(),
+    ];
+    assert_eq!(codes, [Code::InvalidArgument; 6]);
+    assert!(
+        market.list_machines(ListMachinesRequest { owner: nobody }).await.unwrap().into_inner().machines.is_empty()
+    );
+    assert!(market.list_offers(ListOffersRequest { all: true }).await.unwrap().into_inner().offers.is_empty());
+    assert!(market.list_trades(ListTradesRequest { limit: u32::MAX }).await.unwrap().into_inner().trades.is_empty());
+    let shown = drilling.get_drilling(GetDrillingRequest { units: 0 }).await.unwrap().into_inner();
+    assert!(shown.campaigns.is_empty() && shown.beacon.len() == 32);
+
+    let mut stale = Request::new(ListJobsRequest::default());
+    stale.metadata_mut().insert("matrixai-consistency", "stale".parse().unwrap());
+    assert!(jobs.list_jobs(stale).await.unwrap().into_inner().jobs.is_empty());
+    let mut odd = Request::new(ListJobsRequest::default());
+    odd.metadata_mut().insert("matrixai-consistency", "eventual".parse().unwrap());
+    assert_eq!(jobs.list_jobs(odd).await.unwrap_err().code(), Code::InvalidArgument);
+}
