@@ -6,7 +6,7 @@ use crate::{
     client::{Client, ask},
     error::{CliError, Result},
     money::units,
-    output, result,
+    output, result, transfer,
 };
 use matrixai_proto::v1;
 use serde_json::{Value, json};
@@ -28,8 +28,13 @@ pub(crate) async fn export(client: &Client, folder: &Path) -> Result<u64> {
     write(folder, "genesis.bin", &genesis.genesis)?;
     let accounts = account::all(client).await?;
     write(folder, "accounts.json", accounts_value(&accounts).to_string().as_bytes())?;
-    let jobs =
+    let listed =
         ask!(client, jobs_client::JobsClient.list_jobs, v1::ListJobsRequest { owner: Vec::new(), limit: 1000 })?.jobs;
+    let mut jobs = Vec::new();
+    for job in &listed {
+        // The list leaves out what makes a job long: its rounds and replays.
+        jobs.push(transfer::job(client, &job.id).await?);
+    }
     write(folder, "jobs.json", Value::Array(jobs.iter().map(job_value).collect()).to_string().as_bytes())?;
     let mut statements = Vec::new();
     for row in &accounts.accounts {

@@ -237,7 +237,7 @@ mod tests {
             overview(&shown),
             market(&[offer], &[trade]),
             drilling(&drilled),
-            jobs(&[job_shown.clone()]),
+            jobs(std::slice::from_ref(&job_shown)),
             job(&job_shown),
         ] {
             let text = content.into_string();
