@@ -167,6 +167,9 @@ fn millionths(name: &str, value: f64) -> Result<u32> {
 
 /// The checks that workers make on the specification and the data, made before anything leaves this machine.
 pub(crate) fn check(spec: &v1::TrainingSpec, data: &[u8]) -> Result<()> {
+    if data.is_empty() {
+        return Err(CliError::usage("the data set cannot be used: it is empty"));
+    }
     let spec = crate::convert::spec(spec)?;
     spec.validate().map_err(|error| CliError::usage(format!("the training cannot be run: {error}")))?;
     matrixai_training::dataset::Dataset::parse(data, &spec)

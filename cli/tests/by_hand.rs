@@ -9,7 +9,7 @@ use harness::Cluster;
 fn a_job_by_hand_and_what_is_refused() {
     let mut cluster = Cluster::found();
     cluster.add_workers(&["0.5", "0.5", "0.5"]);
-    let job = cluster.submit(3, 3);
+    let job = cluster.submit(3, 60, 3);
     let id = hex::encode(&job);
     let settled = cluster.follow(&job, "the job settles though its source data are gone", |job| job.state == "settled");
     assert_eq!(settled.proof.as_ref().unwrap().verdict, "accepted");
@@ -57,8 +57,8 @@ fn refusals(cluster: &Cluster) {
         (&["faucet", "100000", "--key", "buyer.key"], 1, "faucet"),
         (&["offer", "make", &machine, "--price", "0", "--key", "trainer-1.key"], 1, "zero_price"),
         (&["offer", "make", &machine, "--price", "1", "--max-s", "0", "--key", "trainer-1.key"], 1, "duration"),
-        (&["offer", "make", &machine, "--price", "1", "--key", "buyer.key"], 1, "not_owner"),
-        (&["drill", "publish", "fgemm", "64,64,64,1", "--key", "buyer.key"], 1, "forbidden"),
+        (&["offer", "make", &machine, "--price", "1", "--key", "buyer.key"], 1, "not_your_machine"),
+        (&["drill", "publish", "fgemm", "64,64,64,1", "--key", "buyer.key"], 1, "not_admin"),
         (&["job", "status", &stranger], 1, "NotFound"),
     ];
     for (args, code, word) in cases {

@@ -39,7 +39,7 @@ fn the_leader_the_worker_and_then_all_are_killed() {
     cluster.add_workers(&["0.6", "0.4", "0.3"]);
 
     // The leader, in the middle of a round.
-    let job = cluster.submit(6, 3);
+    let job = cluster.submit(6, 60, 3);
     let leader = cluster.leader();
     let before = cluster.follow(&job, "the second round is half done", |job| mid_round(job, 1));
     cluster.coordinators[leader].kill();
@@ -51,7 +51,7 @@ fn the_leader_the_worker_and_then_all_are_killed() {
     cluster.coordinators[leader].restart();
 
     // A worker, in the middle of a round: its virtual workers move.
-    let job = cluster.submit(6, 3);
+    let job = cluster.submit(6, 60, 3);
     let before = cluster.follow(&job, "the third round is half done", |job| mid_round(job, 2));
     let lost = cluster.workers[2].text("machine");
     cluster.workers[2].kill();
@@ -64,7 +64,7 @@ fn the_leader_the_worker_and_then_all_are_killed() {
     cluster.workers[2].restart();
 
     // Everything, in the middle of a round.
-    let job = cluster.submit(6, 3);
+    let job = cluster.submit(6, 60, 3);
     cluster.follow(&job, "the second round is half done", |job| mid_round(job, 1));
     let accounts = cluster.run(&["account", "list"]);
     for process in cluster.workers.iter_mut().chain(&mut cluster.coordinators) {

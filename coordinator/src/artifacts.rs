@@ -16,6 +16,7 @@ use peers::{PeerError, Peers};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -41,6 +42,12 @@ const READ_AHEAD: usize = 4;
 
 /// Uploads of clients at once. Peers have as many of their own, so that clients cannot keep a quorum from forming.
 const UPLOADS_MAX: usize = 64;
+
+/// Downloads of clients at once.
+const DOWNLOADS_MAX: usize = 512;
+
+/// How long a download waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// Fetches from peers at once.
 const FETCHES_MAX: usize = 32;
@@ -92,6 +99,7 @@ pub(crate) struct Artifacts {
     metrics: Arc<Metrics>,
     uploads: Arc<Semaphore>,
     copies: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     /// One fetch an artifact; who comes later waits for it.
     fetching: Arc<Mutex<BTreeMap<Hash, Weak<tokio::sync::Mutex<()>>>>>,
@@ -114,6 +122,7 @@ impl Artifacts {
             metrics,
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             copies: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             fetching: Arc::default(),
         };
@@ -191,13 +200,15 @@ impl Artifacts {
         offset: u64,
         fetch: bool,
     ) -> Result<(u64, mpsc::Receiver<Result<Vec<u8>, DiskError>>), ArtifactError> {
+        let place = timeout(PLACE_WAIT, Arc::clone(&self.downloads).acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(ArtifactError::Busy("downloads")) };
         if matches!(self.stat(hash).await?, Held::Part(_)) {
             if !fetch {
                 return Err(ArtifactError::Unknown(hex::encode(hash)));
             }
             self.fetch(hash).await?;
         }
-        self.chunks(hash, offset).await
+        self.chunks(hash, offset, Some(place)).await
     }
 
     /// Bytes on this disk or promised to running uploads, and the limit.
@@ -285,53 +296,41 @@ impl Artifacts {
         turn
     }
 
+    /// `place` is kept until the last chunk has been taken.
     async fn chunks(
         &self,
         hash: Hash,
         offset: u64,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Result<(u64, mpsc::Receiver<Result<Vec<u8>, DiskError>>), ArtifactError> {
         let disk = Arc::clone(&self.disk);
-        let opened = blocking(move || disk.read(&hash)).await?;
-        let (mut file, size) = opened.ok_or_else(|| ArtifactError::Unknown(hex::encode(hash)))?;
+        let opened = blocking(move || {
+            let Some((mut file, size)) = disk.read(&hash)? else { return Ok(None) };
+            if offset <= size {
+                file.seek(SeekFrom::Start(offset)).map_err(DiskError::io("seek in", &disk.path(&hash)))?;
+            }
+            Ok(Some((file, size)))
+        });
+        let (file, size) = opened.await?.ok_or_else(|| ArtifactError::Unknown(hex::encode(hash)))?;
         if offset > size {
             return Err(ArtifactError::Protocol("the offset lies behind the end of the artifact"));
         }
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let disk = Arc::clone(&self.disk);
-        spawn_blocking(move || {
-            let path = disk.path(&hash);
-            let mut hasher = (offset == 0).then(Sha256::new);
-            if let Err(error) = file.seek(SeekFrom::Start(offset)) {
-                let _gone = sender.blocking_send(Err(DiskError::io("seek in", &path)(error)));
-                return;
-            }
+        let hasher = (offset == 0).then(Sha256::new);
+        let mut reading = Reading { disk: Arc::clone(&self.disk), hash, file, hasher };
+        // A blocking thread for each chunk, not for each reader: those who read slowly or not at all would hold them all.
+        tokio::spawn(async move {
+            let _place = place;
             loop {
-                let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-                let read = (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
-                let part = match read.map_err(DiskError::io("read", &path)) {
-                    Ok(0) => break,
-                    Ok(_) => {
-                        if let Some(hasher) = hasher.as_mut() {
-                            hasher.update(&chunk);
-                        }
-                        Ok(chunk)
-                    }
-                    Err(error) => Err(error),
-                };
+                let read = spawn_blocking(move || (reading.next(), reading)).await;
+                let Ok((part, kept)) = read else { return };
+                reading = kept;
+                let Some(part) = part.transpose() else { return };
                 let failed = part.is_err();
-                // A receiver that went away wants no more.
-                if sender.blocking_send(part).is_err() || failed {
+                // A receiver that went away, or takes nothing for this long, wants no more.
+                if failed | !matches!(timeout(SILENCE_MAX, sender.send(part)).await, Ok(Ok(()))) {
                     return;
                 }
-            }
-            let Some(got) = hasher.map(|hasher| Hash::from(hasher.finalize())) else { return };
-            if got != hash {
-                tracing::error!(path = %path.display(), "an artifact's bytes have changed on disk: the copy is removed");
-                if let Err(error) = disk.discard(&hash) {
-                    tracing::error!(%error, "the changed copy could not be removed");
-                }
-                let error = DiskError::WrongHash { wanted: hex::encode(hash), got: hex::encode(got) };
-                let _gone = sender.blocking_send(Err(error));
             }
         });
         Ok((size, receiver))
@@ -341,6 +340,39 @@ impl Artifacts {
         let (bytes, max) = self.usage();
         self.metrics.artifacts_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.artifacts_bytes_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+}
+
+/// An artifact that is being read, and hashed if it is read from its beginning.
+#[derive(Debug)]
+struct Reading {
+    disk: Arc<Disk>,
+    hash: Hash,
+    file: File,
+    hasher: Option<Sha256>,
+}
+
+impl Reading {
+    /// The next chunk (blocking); none behind the last one, if the bytes are still the ones that they were.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, DiskError> {
+        let path = self.disk.path(&self.hash);
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = (&mut self.file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
+        if read.map_err(DiskError::io("read", &path))? > 0 {
+            if let Some(hasher) = self.hasher.as_mut() {
+                hasher.update(&chunk);
+            }
+            return Ok(Some(chunk));
+        }
+        let Some(got) = self.hasher.take().map(|hasher| Hash::from(hasher.finalize())) else { return Ok(None) };
+        if got == self.hash {
+            return Ok(None);
+        }
+        tracing::error!(path = %path.display(), "an artifact's bytes have changed on disk: the copy is removed");
+        if let Err(error) = self.disk.discard(&self.hash) {
+            tracing::error!(%error, "the changed copy could not be removed");
+        }
+        Err(DiskError::WrongHash { wanted: hex::encode(self.hash), got: hex::encode(got) })
     }
 }
 

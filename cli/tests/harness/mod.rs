@@ -183,20 +183,20 @@ impl Cluster {
         }
     }
 
-    /// Opens the buyer's account with money, and submits a job of these rounds; answers its id.
-    pub fn submit(&self, rounds: u32, machines: usize) -> Vec<u8> {
+    /// Opens the buyer's account with money, and submits a job of these rounds and steps; answers its id.
+    pub fn submit(&self, rounds: u32, steps: u32, machines: usize) -> Vec<u8> {
         if self.attempt(&["account", "show", "--key", "buyer.key"]).is_err() {
             self.run(&["account", "new", "--key", "buyer.key"]);
             self.run(&["faucet", "100", "--key", "buyer.key"]);
         }
-        let file = self.write_job(rounds, machines);
+        let file = self.write_job(rounds, steps, machines);
         let job = self.run(&["job", "submit", file.to_str().unwrap(), "--key", "buyer.key"]);
         fs::remove_dir_all(file.parent().unwrap()).unwrap();
         hex::decode(job["job"].as_str().unwrap()).unwrap()
     }
 
     /// A small digits job in a folder of its own (which `submit` deletes: nothing may need it afterwards).
-    pub fn write_job(&self, rounds: u32, machines: usize) -> PathBuf {
+    pub fn write_job(&self, rounds: u32, steps: u32, machines: usize) -> PathBuf {
         let folder = self.home.path().join("job");
         fs::create_dir_all(&folder).unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/examples");
@@ -204,6 +204,7 @@ impl Cluster {
         let text = fs::read_to_string(examples.join("digits.toml")).unwrap();
         let mut job: toml::Table = text.parse().unwrap();
         job["training"]["rounds"] = i64::from(rounds).into();
+        job["training"]["steps_per_round"] = i64::from(steps).into();
         job["training"]["target"] = 0.5.into();
         job["order"]["machines"] = (machines as i64).into();
         let path = folder.join("job.toml");

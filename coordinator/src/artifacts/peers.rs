@@ -71,7 +71,7 @@ pub(super) async fn store(artifacts: &Artifacts, peer: PeerLink, hash: Hash, siz
     if known.complete && known.size == size {
         return Ok(());
     }
-    let (_, chunks) = artifacts.chunks(hash, 0).await?;
+    let (_, chunks) = artifacts.chunks(hash, 0, None).await?;
     let header =
         StoreRequest { claim: Some(artifacts.peers.claim(peer.id)), sha256: hash.to_vec(), size, data: Vec::new() };
     // A chunk that cannot be read ends the stream early; the peer then sees too few bytes and keeps nothing.

@@ -346,11 +346,12 @@ fn a_follower_tells_its_share_and_sessions_at_once_and_then_now_and_again() {
             _ => None,
         })
     };
-    assert!(told(&bench.pass(50)).is_none(), "the share was told in the first tick");
+    assert!(told(&bench.pass(TICK_MS)).is_none(), "the share was told in the first tick, and it is too early for more");
     bench.on(Event::SessionOpened { session: 1, machine: MachineId([1; 20]), holding: vec![] });
     bench.on(Event::SessionMeasured { session: 1, round_trip_us: 300 });
     let status = told(&bench.pass(STATUS_EVERY_MS)).unwrap();
-    assert_eq!((status.beat, status.share.len(), status.clock_ms), (1, 80, WALL + bench.now));
+    assert_eq!((status.beat, status.share.len()), (1, 80));
+    assert!((WALL..=WALL + bench.now).contains(&status.clock_ms));
     assert_eq!(status.sessions, [HeldSession { machine: vec![1; 20], round_trip_us: 300 }]);
 }
 

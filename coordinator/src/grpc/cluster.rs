@@ -7,12 +7,14 @@ use matrixai_proto::v1::{
     GetStatusRequest, InitReply, InitRequest, NodeStatus, WatchEventsRequest, cluster_server::Cluster,
 };
 use std::pin::Pin;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 /// Messages of a stream waiting for a slow reader.
 const STREAM_MAX: usize = 64;
+/// Exports at once: the thread that applies the log reads their pages.
+const EXPORTS_MAX: usize = 4;
 /// Largest genesis, bytes.
 const GENESIS_BYTES_MAX: usize = 64 << 10;
 
@@ -79,9 +81,13 @@ impl Cluster for ClusterService {
 
     async fn export_log(&self, request: Request<ExportLogRequest>) -> Result<Response<Self::ExportLogStream>, Status> {
         let ExportLogRequest { from_index, to_index } = request.into_inner();
+        static PLACES: Semaphore = Semaphore::const_new(EXPORTS_MAX);
         let replica = self.shared.running()?.replica.clone();
+        let busy = |_| Status::resource_exhausted("as many exports run as this coordinator takes: try again shortly");
+        let place = PLACES.try_acquire().map_err(busy)?;
         let (sender, stream) = mpsc::channel(STREAM_MAX);
         tokio::spawn(async move {
+            let _place = place;
             let mut next = from_index.max(1);
             // The end is fixed by the first page, or the stream would follow a busy log for ever.
             let mut end = if to_index == 0 { u64::MAX } else { to_index };

@@ -247,6 +247,9 @@ pub(crate) fn publish_campaign(
         return Refusal::TooManyCampaigns.into();
     }
     let id = CampaignId(ctx.new_id("campaign"));
+    if state.campaigns.contains(&id) {
+        return Refusal::IdReused.into();
+    }
     let row = CampaignRow {
         id,
         workload,

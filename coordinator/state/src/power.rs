@@ -92,9 +92,11 @@ pub(crate) fn fgemm(state: &State, machine: MachineId) -> u64 {
     state.power.get(&machine).and_then(|row| row.speeds.get(&Kernel::Fgemm)).map_or(0, SpeedRow::median)
 }
 
-/// Time that a unit took by the ledger, microseconds: from grant to commit, less the round trip between them.
+/// Time that a unit took by the ledger, microseconds: from grant to commit, less the round trip between them. A machine
+/// that answers pings late makes its round trip as long as it likes, so at most half of the time is taken for it.
 pub(crate) fn elapsed_us(granted_ms: u64, committed_ms: u64, round_trip_us: u64) -> u64 {
-    committed_ms.saturating_sub(granted_ms).saturating_mul(US_PER_MS).saturating_sub(round_trip_us).max(ELAPSED_US_MIN)
+    let whole_us = committed_ms.saturating_sub(granted_ms).saturating_mul(US_PER_MS);
+    whole_us.saturating_sub(round_trip_us.min(whole_us.checked_div(2).unwrap_or(0))).max(ELAPSED_US_MIN)
 }
 
 /// A machine was drawn for a unit.
@@ -163,6 +165,7 @@ mod tests {
     fn the_round_trip_is_not_the_machines_time() {
         assert_eq!(elapsed_us(1_000, 1_500, 20_000), 480_000);
         assert_eq!(elapsed_us(1_000, 1_001, 20_000), ELAPSED_US_MIN);
+        assert_eq!(elapsed_us(1_000, 3_000, 2_900_000), 1_000_000, "late pongs make no machine fast");
         assert_eq!(elapsed_us(2_000, 1_000, 0), ELAPSED_US_MIN);
     }
 }

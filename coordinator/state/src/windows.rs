@@ -4,7 +4,7 @@
 use crate::{
     ids::{CommandId, Hash, Key},
     outcome::Outcome,
-    state::State,
+    state::{KeyOwner, State},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
@@ -26,9 +26,11 @@ pub(crate) struct WindowRow {
     pub(crate) outcomes: Arc<[Outcome]>,
 }
 
-/// Whether a key may have one more envelope remembered.
+/// Whether a key may have one more envelope remembered. A node's always may: were the window full of machines that come
+/// and go, no beat could be told.
 pub(crate) fn has_room(state: &State, key: &Key) -> bool {
     state.window_counts.get(key).is_none_or(|count| *count < WINDOW_ENVELOPES_MAX)
+        || matches!(state.keys.get(key), Some(KeyOwner::Node(_)))
 }
 
 /// Remembers an applied envelope.

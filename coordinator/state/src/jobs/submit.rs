@@ -36,6 +36,10 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
     }
     let memory_bytes = memory_bytes(&cmd.spec);
     let id = JobId(ctx.new_id("job"));
+    // The window forgets an envelope when it expires; what it made stays, and ids follow from the envelope's.
+    if state.jobs.contains(&id) {
+        return Refusal::IdReused.into();
+    }
     let held = market::check_terms(state, owner, &cmd.order, memory_bytes)
         .and_then(|()| ledger::hold_for_job(state, ctx, owner, id, cmd.order.total_limit));
     if let Err(refusal) = held {

@@ -68,8 +68,13 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     if offers_of(state, cmd.machine).count() >= OFFERS_PER_MACHINE_MAX {
         return Refusal::TooManyOffers.into();
     }
+    let id = OfferId(ctx.new_id("offer"));
+    // An envelope's id may come again once it has expired; the offer that it made is still there.
+    if state.offers.contains(&id) {
+        return Refusal::IdReused.into();
+    }
     let row = OfferRow {
-        id: OfferId(ctx.new_id("offer")),
+        id,
         machine: cmd.machine,
         owner,
         price_per_hour: cmd.price_per_hour,
@@ -80,7 +85,6 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
         made_ms: ctx.now_ms,
         sequence: next_sequence(state),
     };
-    let id = row.id;
     state.book.insert(row.key(), id);
     state.machine_offers.insert((cmd.machine, id), ());
     state.timers.insert((cmd.expires_ms, Timer::Offer(id)), ());
