@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::{fs, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::timeout,
 };
 
@@ -37,7 +37,15 @@ pub(super) struct Ready {
 /// Every child of this run, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    running: Vec<(String, Child)>,
+    running: Vec<Running>,
+}
+
+/// A child with its input apart: tokio closes the input of a child that is waited for, and that would end it.
+#[derive(Debug)]
+struct Running {
+    name: String,
+    child: Child,
+    input: Option<ChildStdin>,
 }
 
 impl Children {
@@ -68,7 +76,8 @@ impl Children {
         let stdout = child.stdout.take().ok_or_else(|| CliError::local(&doing, "it has no output"))?;
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(READY_TIMEOUT, lines.next_line()).await;
-        self.running.push((name.to_owned(), child));
+        let input = child.stdin.take();
+        self.running.push(Running { name: name.to_owned(), child, input });
         let failed = |why: &str| CliError::local(&doing, format!("{why}; its log is {}", log_path.display()));
         match line {
             Ok(Ok(Some(line))) => {
@@ -114,10 +123,10 @@ impl Children {
 
     /// Waits until one of the children ends; answers its name.
     pub(super) async fn first_end(&mut self) -> String {
-        let waits = self.running.iter_mut().map(|(name, child)| {
+        let waits = self.running.iter_mut().map(|running| {
             Box::pin(async move {
-                let _ = child.wait().await;
-                name.clone()
+                let _ = running.child.wait().await;
+                running.name.clone()
             })
         });
         futures::future::select_all(waits).await.0
@@ -125,12 +134,12 @@ impl Children {
 
     /// Ends every child: closing its input asks it to, and what does not follow is killed.
     pub(super) async fn end(&mut self) {
-        for (_, child) in self.running.iter_mut().rev() {
-            drop(child.stdin.take());
+        for running in self.running.iter_mut().rev() {
+            drop(running.input.take());
         }
-        for (_, child) in self.running.iter_mut().rev() {
-            if timeout(END_TIMEOUT, child.wait()).await.is_err() {
-                let _ = child.kill().await;
+        for running in self.running.iter_mut().rev() {
+            if timeout(END_TIMEOUT, running.child.wait()).await.is_err() {
+                let _ = running.child.kill().await;
             }
         }
     }

@@ -50,7 +50,7 @@ pub(super) async fn measure(client: &Client, people: &People, machines: &[String
             )));
         }
         // With more machines than a unit takes, chance may leave one short: publish a few more units.
-        if topped_up.elapsed() > Duration::from_secs(5) && drained(client).await? {
+        if topped_up.elapsed() > Duration::from_secs(2) && drained(client).await? {
             topped_up = Instant::now();
             for (kernel, params, wanted) in FIRST_UNITS {
                 if known.iter().any(|machine| samples(machine, kernel) < wanted) {
