@@ -49,8 +49,7 @@ pub(crate) fn receipt(job: &v1::Job) -> Value {
 /// The speed that decided a machine's share: the mean over the rounds it was split by.
 fn split_speed(share: &v1::Share) -> u64 {
     let speeds: Vec<u64> = share.speed_per_round.iter().copied().filter(|speed| *speed > 0).collect();
-    let count = speeds.len() as u64;
-    if count == 0 { share.speed_matched } else { speeds.iter().sum::<u64>() / count }
+    speeds.iter().sum::<u64>().checked_div(speeds.len() as u64).unwrap_or(share.speed_matched)
 }
 
 fn share(share: &v1::Share) -> Value {

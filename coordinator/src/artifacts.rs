@@ -328,7 +328,8 @@ impl Artifacts {
                 let Some(part) = part.transpose() else { return };
                 let failed = part.is_err();
                 // A receiver that went away, or takes nothing for this long, wants no more.
-                if failed | !matches!(timeout(SILENCE_MAX, sender.send(part)).await, Ok(Ok(()))) {
+                let sent = timeout(SILENCE_MAX, sender.send(part)).await;
+                if failed || !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
             }

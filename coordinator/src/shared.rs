@@ -291,25 +291,9 @@ impl Shared {
         Ok(self.running()?.node)
     }
 
-    /// Every coordinator, this one included, in order of id.
-    ///
-    /// # Errors
-    /// UNAVAILABLE without a cluster.
-    pub(crate) fn peers(&self) -> Result<&[Peer], Status> {
-        Ok(&self.running()?.peers)
-    }
-
     /// The coordinator of this id.
     pub(crate) fn peer(&self, id: u64) -> Option<&Peer> {
         self.0.running.get()?.peers.iter().find(|peer| peer.id == id)
-    }
-
-    /// This coordinator's place in the quorum.
-    ///
-    /// # Errors
-    /// UNAVAILABLE without a cluster.
-    pub(crate) fn status(&self) -> Result<NodeView, Status> {
-        Ok(self.running()?.status.borrow().clone())
     }
 
     /// The node's key.

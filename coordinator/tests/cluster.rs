@@ -109,6 +109,47 @@ fn the_loss_of_a_leader_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn commands_sent_while_the_leader_dies_happen_once_each() {
+    const CLIENTS: usize = 8;
+    const COMMANDS_EACH: usize = 25;
+    let mut cluster = Cluster::founded();
+    let (_, bob_id) = cluster.account(0);
+    let clients: Vec<(Signer, Vec<u8>)> = (0..CLIENTS).map(|_| cluster.account(1_000)).collect();
+    let lost = cluster.leader();
+    let addresses: Vec<String> = cluster.members.iter().map(|member| member.grpc.clone()).collect();
+    let (half_way, mut seen) = tokio::sync::mpsc::channel(CLIENTS);
+    let mut running = Vec::new();
+    for (signer, _) in &clients {
+        let envelopes: Vec<_> = (0..COMMANDS_EACH).map(|_| cluster.seal(signer, vec![transfer(&bob_id, 1)])).collect();
+        let (addresses, half_way) = (addresses.clone(), half_way.clone());
+        running.push(cluster.runtime.spawn(async move {
+            for (number, envelope) in envelopes.iter().enumerate() {
+                if number == COMMANDS_EACH / 2 {
+                    half_way.send(()).await.unwrap();
+                }
+                let reply = common::submit_somewhere(&addresses, envelope).await;
+                assert_eq!(reply.outcomes[0].name, "done", "{reply:?}");
+            }
+        }));
+    }
+    // The leader goes as soon as the first client is half way through, so commands of all are on their way.
+    seen.blocking_recv().unwrap();
+    cluster.members[lost].stop();
+    cluster.runtime.block_on(async {
+        for client in running {
+            client.await.unwrap();
+        }
+    });
+    let next = cluster.leader();
+    assert_ne!(next, lost);
+    assert_eq!(cluster.balance(next, &bob_id), (CLIENTS * COMMANDS_EACH).to_string());
+    cluster.members[lost].start();
+    for (_, client) in &clients {
+        assert_eq!(cluster.balance(lost, client), (1_000 - COMMANDS_EACH).to_string());
+    }
+}
+
+#[test]
 fn bad_input_is_refused_by_name_and_changes_nothing() {
     let cluster = Cluster::founded();
     let leader = cluster.leader();

@@ -43,7 +43,8 @@ impl Session {
         loop {
             match self.down.message().await {
                 Ok(Some(CoordinatorMessage { kind: Some(Down::Ping(ping)) })) => {
-                    self.send(Up::Pong(Pong { nonce: ping.nonce })).await;
+                    // The session may end at this very moment; the next message says so.
+                    let _ = self.up.send(WorkerMessage { kind: Some(Up::Pong(Pong { nonce: ping.nonce })) }).await;
                 }
                 Ok(Some(message)) => return message.kind,
                 Ok(None) | Err(_) => return None,

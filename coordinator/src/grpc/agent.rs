@@ -53,6 +53,7 @@ impl AgentService {
         }
         let state = self.shared.view().await?;
         let claimed = edge::session_claim(&claim, &state)?;
+        edge::lives_at_most(&claim, &state)?;
         let key = claim.key.as_slice().try_into().map_err(|_| Status::unauthenticated("a key has 32 bytes"))?;
         match state.key_role(&key) {
             Some(Signer::Machine(machine, _)) => Ok((machine, claimed.holding)),

@@ -6,15 +6,20 @@ use matrixai_proto::v1::{
     AttestedRoot, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetStatusReply,
     GetStatusRequest, InitReply, InitRequest, NodeStatus, WatchEventsRequest, cluster_server::Cluster,
 };
-use std::pin::Pin;
-use tokio::sync::{Semaphore, mpsc};
+use std::{pin::Pin, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 /// Messages of a stream waiting for a slow reader.
 const STREAM_MAX: usize = 64;
 /// Exports at once: the thread that applies the log reads their pages.
-const EXPORTS_MAX: usize = 4;
+const EXPORTS_MAX: usize = 8;
+/// An export whose reader takes nothing for this long is ended.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Largest genesis, bytes.
 const GENESIS_BYTES_MAX: usize = 64 << 10;
 
@@ -104,7 +109,8 @@ impl Cluster for ClusterService {
                 let Some(last) = page.entries.last().map(|entry| entry.index) else { return };
                 for entry in page.entries {
                     let exported = ExportedEntry { index: entry.index, term: entry.term, entry: entry.data };
-                    if sender.send(Ok(exported)).await.is_err() {
+                    let sent = timeout(SILENCE_MAX, sender.send(Ok(exported))).await;
+                    if !matches!(sent, Ok(Ok(()))) {
                         return;
                     }
                 }

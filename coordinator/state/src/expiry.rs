@@ -13,8 +13,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Timers handled in one entry.
-const TIMERS_PER_ENTRY_MAX: u32 = 256;
+/// Work that timers may be in one entry, by [`Timer::cost`]. Anyone may have thousands of offers lapse at once: they must
+/// not keep leases and reveals waiting for minutes.
+const WORK_PER_ENTRY_MAX: u32 = 8_192;
 
 /// What can be due. Closed; append at the end (stored by position).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,13 +36,23 @@ pub(crate) enum Timer {
     Job(JobId),
 }
 
+impl Timer {
+    /// What handling it costs, roughly, in lapsed offers.
+    const fn cost(self) -> u32 {
+        match self {
+            Timer::Offer(_) => 1,
+            Timer::Order(_) => 4,
+            Timer::Drill { .. } | Timer::Reveal(_) | Timer::Lease { .. } | Timer::Open { .. } | Timer::Job(_) => 32,
+        }
+    }
+}
+
 /// Does what is due, within limits.
 pub(crate) fn run(state: &mut State, ctx: &mut Context) {
-    for _ in 0..TIMERS_PER_ENTRY_MAX {
-        let Some((due_ms, timer)) = state.timers.first().map(|(key, ())| *key) else { break };
-        if due_ms > ctx.now_ms {
-            break;
-        }
+    let mut left = WORK_PER_ENTRY_MAX;
+    while let Some((due_ms, timer)) = state.timers.first().map(|(key, ())| *key) {
+        let Some(rest) = left.checked_sub(timer.cost()).filter(|_| due_ms <= ctx.now_ms) else { break };
+        left = rest;
         state.timers.remove(&(due_ms, timer));
         match timer {
             Timer::Offer(offer) => market::on_offer_due(state, ctx, offer),

@@ -182,11 +182,24 @@ fn a_false_verifier_is_found_out() {
 
 #[test]
 fn verifiers_that_count_differently_fail_the_job() {
+    let mut sim = market(&[128_000_000, 64_000_000], 2);
+    sim.habits("m1").lie_count = true;
+    let job = start(&mut sim, 2, spec(12, 2, ALL), JobState::Verifying);
+    assert_eq!(sim.until_closed(job), JobState::Failed);
+    check_refunded(&sim, job);
+}
+
+/// A buyer that has one machine among the verifiers must not get its training for nothing.
+#[test]
+fn one_verifier_that_counts_differently_is_not_paid() {
     let mut sim = market(&UNLIKE, 3);
     sim.habits("m1").lie_count = true;
     let job = start(&mut sim, 3, spec(12, 2, ALL), JobState::Verifying);
-    assert_eq!(sim.until_closed(job), JobState::Failed);
-    check_refunded(&sim, job);
+    assert_eq!(sim.until_closed(job), JobState::Settled);
+    assert_eq!(sim.standing(job, "m1"), Standing::Guilty);
+    assert_eq!(sim.balance("t1"), Money::ZERO);
+    assert_eq!(sim.job(job).accuracy.unwrap().last_correct, COUNTS.1);
+    check_escrow(&sim, job);
 }
 
 #[test]

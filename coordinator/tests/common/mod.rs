@@ -26,16 +26,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-pub const BEAT_MS: u64 = 200;
-pub const MACHINE_TIMEOUT_MS: u64 = 2_000;
+pub(crate) const BEAT_MS: u64 = 200;
+pub(crate) const MACHINE_TIMEOUT_MS: u64 = 2_000;
 
 /// Milliseconds since the Unix epoch.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
 
 /// Looks until the condition gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -47,15 +47,15 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
 }
 
 /// A coordinator's data folder, and its process while it runs.
-pub struct Member {
-    pub folder: TempDir,
-    pub handle: Option<Handle>,
+pub(crate) struct Member {
+    pub(crate) folder: TempDir,
+    pub(crate) handle: Option<Handle>,
     /// Address of its gRPC server, the same after every restart.
-    pub grpc: String,
+    pub(crate) grpc: String,
 }
 
 impl Member {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut member = Self { folder, handle: None, grpc: String::new() };
         member.start();
@@ -63,30 +63,30 @@ impl Member {
         member
     }
 
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.handle.as_ref().unwrap()
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.handle = Some(start(Config::local(self.folder.path()).unwrap()).unwrap());
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.handle.take().unwrap().stop().unwrap();
     }
 }
 
 /// Three coordinators and what founded them.
-pub struct Cluster {
-    pub runtime: Runtime,
-    pub members: Vec<Member>,
-    pub genesis: Vec<u8>,
-    pub cluster_id: [u8; 32],
+pub(crate) struct Cluster {
+    pub(crate) runtime: Runtime,
+    pub(crate) members: Vec<Member>,
+    pub(crate) genesis: Vec<u8>,
+    pub(crate) cluster_id: [u8; 32],
 }
 
 impl Cluster {
     /// Three coordinators that belong to no cluster yet, and a genesis of them.
-    pub fn unfounded() -> Self {
+    pub(crate) fn unfounded() -> Self {
         let runtime = Runtime::new().unwrap();
         let members: Vec<Member> = (0..3).map(|_| Member::new()).collect();
         let node = |(id, member): (u64, &Member)| GenesisNode {
@@ -116,7 +116,7 @@ impl Cluster {
     }
 
     /// Three coordinators of one cluster.
-    pub fn founded() -> Self {
+    pub(crate) fn founded() -> Self {
         let cluster = Self::unfounded();
         for member in &cluster.members {
             let reply = cluster.runtime.block_on(init(&member.grpc, &cluster.genesis)).unwrap();
@@ -126,12 +126,12 @@ impl Cluster {
     }
 
     /// Addresses of the members that run.
-    pub fn running(&self) -> Vec<String> {
+    pub(crate) fn running(&self) -> Vec<String> {
         self.members.iter().filter(|member| member.handle.is_some()).map(|member| member.grpc.clone()).collect()
     }
 
     /// Number (from 0) of the member that leads, once all that run agree on it.
-    pub fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         let running = self.running();
         let address = self.runtime.block_on(eventually("one leader that all know", || async {
             let mut leaders = Vec::new();
@@ -146,29 +146,29 @@ impl Cluster {
     }
 
     /// A signed envelope of commands.
-    pub fn seal(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
+    pub(crate) fn seal(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         self.seal_payload(signer, Batch { commands }.encode_to_vec())
     }
 
-    pub fn seal_payload(&self, signer: &Signer, payload: Vec<u8>) -> Envelope {
+    pub(crate) fn seal_payload(&self, signer: &Signer, payload: Vec<u8>) -> Envelope {
         signer.seal(self.cluster_id, COMMANDS, random().unwrap(), now_ms() + 60_000, payload)
     }
 
     /// Submits wherever the leader is, as a client does: following it, and asking again with the same envelope.
-    pub fn submit(&self, envelope: &Envelope) -> SubmitReply {
+    pub(crate) fn submit(&self, envelope: &Envelope) -> SubmitReply {
         self.runtime.block_on(submit_somewhere(&self.running(), envelope))
     }
 
     /// Submits commands and expects each to be done.
-    pub fn done(&self, signer: &Signer, kinds: Vec<Kind>) -> SubmitReply {
+    pub(crate) fn done(&self, signer: &Signer, kinds: Vec<Kind>) -> SubmitReply {
         let reply = self.submit(&self.seal(signer, kinds));
         assert!(reply.outcomes.iter().all(|outcome| outcome.code == 0), "{:?}", reply.outcomes);
         reply
     }
 
     /// The refusal of the only command.
-    pub fn refused(&self, envelope: &Envelope) -> String {
+    pub(crate) fn refused(&self, envelope: &Envelope) -> String {
         match &self.submit(envelope).outcomes[..] {
             [Outcome { code, name, .. }] if *code != 0 => name.clone(),
             other => panic!("expected one refusal: {other:?}"),
@@ -176,7 +176,7 @@ impl Cluster {
     }
 
     /// An account with this much money.
-    pub fn account(&self, amount: u128) -> (Signer, Vec<u8>) {
+    pub(crate) fn account(&self, amount: u128) -> (Signer, Vec<u8>) {
         let signer = Signer::generate().unwrap();
         let mut kinds = vec![Kind::CreateAccount(CreateAccount::default())];
         if amount > 0 {
@@ -187,7 +187,7 @@ impl Cluster {
     }
 
     /// Balance of an account as one member tells it, linearizably.
-    pub fn balance(&self, member: usize, account: &[u8]) -> String {
+    pub(crate) fn balance(&self, member: usize, account: &[u8]) -> String {
         let address = &self.members[member].grpc;
         self.runtime.block_on(eventually("a linearizable read", || async {
             Some(get_account(address, account).await.ok()?.balance)
@@ -195,36 +195,36 @@ impl Cluster {
     }
 }
 
-pub fn transfer(to: &[u8], amount: u128) -> Kind {
+pub(crate) fn transfer(to: &[u8], amount: u128) -> Kind {
     Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: "test".to_owned() })
 }
 
-pub async fn init(address: &str, genesis: &[u8]) -> Result<v1::InitReply, Status> {
+pub(crate) async fn init(address: &str, genesis: &[u8]) -> Result<v1::InitReply, Status> {
     let mut client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
     Ok(client.init(InitRequest { genesis: genesis.to_vec() }).await?.into_inner())
 }
 
-pub async fn status(address: &str) -> Result<GetStatusReply, Status> {
+pub(crate) async fn status(address: &str) -> Result<GetStatusReply, Status> {
     let client = ClusterClient::connect(format!("http://{address}")).await;
     let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(client.get_status(GetStatusRequest {}).await?.into_inner())
 }
 
-pub async fn get_account(address: &str, account: &[u8]) -> Result<v1::Account, Status> {
+pub(crate) async fn get_account(address: &str, account: &[u8]) -> Result<v1::Account, Status> {
     let client = AccountsClient::connect(format!("http://{address}")).await;
     let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(client.get_account(GetAccountRequest { account: account.to_vec() }).await?.into_inner())
 }
 
 /// Submits to exactly this coordinator.
-pub async fn submit_to(address: &str, envelope: &Envelope) -> Result<SubmitReply, Status> {
+pub(crate) async fn submit_to(address: &str, envelope: &Envelope) -> Result<SubmitReply, Status> {
     let client = LedgerClient::connect(format!("http://{address}")).await;
     let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(client.submit(SubmitRequest { envelope: Some(envelope.clone()) }).await?.into_inner())
 }
 
 /// Submits to the leader, starting anywhere: the next coordinator is asked until one that leads has answered.
-pub async fn submit_somewhere(addresses: &[String], envelope: &Envelope) -> SubmitReply {
+pub(crate) async fn submit_somewhere(addresses: &[String], envelope: &Envelope) -> SubmitReply {
     let mut next = addresses.iter().cycle();
     eventually("a command at the leader", || {
         let address = next.next().unwrap();

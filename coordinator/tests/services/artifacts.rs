@@ -1,6 +1,9 @@
 //! Artifacts over gRPC: who may store, when it counts as stored, and what becomes of torn, wrong, missing and changed bytes.
 
-use crate::founded::{Cluster, now_ms, until};
+use crate::{
+    common::now_ms,
+    founded::{Cluster, until},
+};
 use futures::stream;
 use matrixai_proto::{
     envelope::{self, ARTIFACT_PUT, COMMANDS, Signer},

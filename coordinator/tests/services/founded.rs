@@ -1,31 +1,26 @@
 //! A founded cluster for a test, and what clients need to talk to it.
 
+use crate::common::{init, now_ms, submit_somewhere};
 use matrixai_coordinator::{Config, Handle};
 use matrixai_proto::{
     envelope::{self, COMMANDS, Signer},
-    v1::{
-        Batch, Command, CreateAccount, Envelope, FaucetDraw, Genesis, GenesisNode, InitRequest, Outcome, SubmitRequest,
-        cluster_client::ClusterClient, command::Kind, ledger_client::LedgerClient,
-    },
+    v1::{Batch, Command, CreateAccount, Envelope, FaucetDraw, Genesis, GenesisNode, Outcome, command::Kind},
 };
 use prost::Message as _;
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;
-use tonic::{Code, transport::Channel};
+use tonic::transport::Channel;
 
 /// A test that waits longer for anything has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One MAI in minor units.
-pub const MAI: u64 = 1_000_000_000;
+pub(crate) const MAI: u64 = 1_000_000_000;
 
 /// Coordinators in this process.
-pub struct Cluster {
+pub(crate) struct Cluster {
     nodes: Vec<Node>,
-    pub id: [u8; 32],
+    pub(crate) id: [u8; 32],
 }
 
 struct Node {
@@ -38,7 +33,7 @@ struct Node {
 
 impl Cluster {
     /// Starts `count` coordinators that belong to no cluster yet.
-    pub async fn start(count: usize, configure: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn start(count: usize, configure: impl Fn(&mut Config)) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..count {
             let folder = tempfile::tempdir().unwrap();
@@ -52,12 +47,11 @@ impl Cluster {
     }
 
     /// Starts three and founds their cluster.
-    pub async fn found(configure: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn found(configure: impl Fn(&mut Config)) -> Self {
         let mut cluster = Self::start(3, configure).await;
         let genesis = cluster.genesis().encode_to_vec();
         for at in 0..cluster.nodes.len() {
-            let mut client = ClusterClient::new(cluster.channel(at));
-            let reply = client.init(InitRequest { genesis: genesis.clone() }).await.unwrap().into_inner();
+            let reply = init(&cluster.nodes[at].grpc, &genesis).await.unwrap();
             cluster.id = reply.cluster_id.try_into().unwrap();
         }
         cluster
@@ -88,67 +82,54 @@ impl Cluster {
     }
 
     /// A connection to the gRPC server of the coordinator at this position.
-    pub fn channel(&self, at: usize) -> Channel {
+    pub(crate) fn channel(&self, at: usize) -> Channel {
         Channel::from_shared(format!("http://{}", self.nodes[at].grpc)).unwrap().connect_lazy()
     }
 
     /// host:port of a web server.
-    pub fn web(&self, at: usize) -> &str {
+    pub(crate) fn web(&self, at: usize) -> &str {
         &self.nodes[at].web
     }
 
     /// Where a coordinator keeps an artifact.
-    pub fn artifact(&self, at: usize, sha256: &[u8]) -> PathBuf {
+    pub(crate) fn artifact(&self, at: usize, sha256: &[u8]) -> PathBuf {
         let name = hex::encode(sha256);
         self.nodes[at].folder.path().join("artifacts").join(&name[..2]).join(name)
     }
 
     /// The folder of a coordinator's artifacts.
-    pub fn artifacts(&self, at: usize) -> PathBuf {
+    pub(crate) fn artifacts(&self, at: usize) -> PathBuf {
         self.nodes[at].folder.path().join("artifacts")
     }
 
     /// Stops a coordinator; its folder and port stay.
-    pub async fn stop(&mut self, at: usize) {
+    pub(crate) async fn stop(&mut self, at: usize) {
         let handle = self.nodes[at].handle.take().unwrap();
         tokio::task::spawn_blocking(move || handle.stop()).await.unwrap().unwrap();
     }
 
     /// Starts a stopped coordinator on its folder and port.
-    pub async fn restart(&mut self, at: usize) {
+    pub(crate) async fn restart(&mut self, at: usize) {
         let handle = started(self.nodes[at].config.clone()).await;
         assert_eq!(handle.ready().grpc, self.nodes[at].grpc, "a restart keeps the port");
         self.nodes[at].handle = Some(handle);
     }
 
     /// An envelope of commands by this key.
-    pub fn commands(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
+    pub(crate) fn commands(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let payload = Batch { commands }.encode_to_vec();
         signer.seal(self.id, COMMANDS, envelope::random().unwrap(), now_ms() + 60_000, payload)
     }
 
     /// Submits to whoever leads, asking around until somebody does.
-    pub async fn submit(&self, signer: &Signer, kinds: Vec<Kind>) -> Vec<Outcome> {
-        let envelope = self.commands(signer, kinds);
-        let asked = async {
-            let mut turn = tokio::time::interval(Duration::from_millis(20));
-            for at in (0..self.nodes.len()).cycle() {
-                turn.tick().await;
-                let request = SubmitRequest { envelope: Some(envelope.clone()) };
-                match LedgerClient::new(self.channel(at)).submit(request).await {
-                    Ok(reply) => return reply.into_inner().outcomes,
-                    Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) => {}
-                    Err(status) => panic!("{status}"),
-                }
-            }
-            Vec::new()
-        };
-        tokio::time::timeout(PATIENCE, asked).await.expect("a leader")
+    pub(crate) async fn submit(&self, signer: &Signer, kinds: Vec<Kind>) -> Vec<Outcome> {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| node.grpc.clone()).collect();
+        submit_somewhere(&addresses, &self.commands(signer, kinds)).await.outcomes
     }
 
     /// A new account with 50 MAI; answers its key and id.
-    pub async fn account(&self) -> (Signer, Vec<u8>) {
+    pub(crate) async fn account(&self) -> (Signer, Vec<u8>) {
         let signer = Signer::generate().unwrap();
         let draw = FaucetDraw { amount: (50 * MAI).to_string() };
         let kinds = vec![Kind::CreateAccount(CreateAccount::default()), Kind::FaucetDraw(draw)];
@@ -162,13 +143,8 @@ async fn started(config: Config) -> Handle {
     tokio::task::spawn_blocking(move || matrixai_coordinator::start(config)).await.unwrap().unwrap()
 }
 
-/// Wall clock, ms.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
-}
-
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
         let mut turn = tokio::time::interval(Duration::from_millis(20));
         while !holds().await {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod artifacts;
+#[path = "../common/mod.rs"]
+mod common;
 mod founded;
 mod reads;
 mod site;

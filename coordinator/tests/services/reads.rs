@@ -1,11 +1,12 @@
 //! The read services: rows as messages, statements, limits, and requests for what does not exist.
 
-use crate::founded::{Cluster, MAI};
+use crate::founded::{Cluster, MAI, PATIENCE, until};
+use matrixai_proto::envelope::Signer;
 use matrixai_proto::v1::{
-    GetAccountRequest, GetDrillingRequest, GetJobRequest, GetStatementRequest, GetUnitRequest, ListAccountsRequest,
-    ListJobsRequest, ListMachinesRequest, ListOffersRequest, ListTradesRequest, Movement, Transfer,
-    accounts_client::AccountsClient, command::Kind, drilling_client::DrillingClient, jobs_client::JobsClient,
-    market_client::MarketClient,
+    CancelJob, EnrolMachine, GetAccountRequest, GetDrillingRequest, GetJobRequest, GetStatementRequest, GetUnitRequest,
+    Inventory, ListAccountsRequest, ListJobsRequest, ListMachinesRequest, ListOffersRequest, ListTradesRequest,
+    Movement, OrderTerms, SubmitTraining, TrainingSpec, Transfer, accounts_client::AccountsClient, command::Kind,
+    drilling_client::DrillingClient, jobs_client::JobsClient, market_client::MarketClient,
 };
 use tonic::{Code, Request};
 
@@ -119,4 +120,79 @@ async fn what_does_not_exist_or_cannot_be_is_named() {
     let mut odd = Request::new(ListJobsRequest::default());
     odd.metadata_mut().insert("matrixai-consistency", "eventual".parse().unwrap());
     assert_eq!(jobs.list_jobs(odd).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+fn training(name: &str) -> Kind {
+    let spec = TrainingSpec {
+        dataset: vec![1; 32],
+        dataset_bytes: 1_000,
+        features: 64,
+        classes: 10,
+        feature_scale: 16,
+        validate_every: 5,
+        hidden: vec![32],
+        learning_rate_e6: 100_000,
+        momentum_e6: 900_000,
+        batch: 16,
+        virtual_workers: 4,
+        rounds: 2,
+        steps_per_round: 5,
+        outer_rate_e6: 1_000_000,
+        target_e6: 930_000,
+        ..TrainingSpec::default()
+    };
+    let order = OrderTerms {
+        machines: 1,
+        price_limit: MAI.to_string(),
+        total_limit: (2 * MAI).to_string(),
+        duration_s: 60,
+        start_deadline_s: 0,
+    };
+    Kind::SubmitTraining(SubmitTraining { name: name.to_owned(), spec: Some(spec), order: Some(order) })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_watched_until_it_is_closed() {
+    let cluster = Cluster::found(|_| {}).await;
+    let (trainer, trainer_id) = cluster.account().await;
+    let machine = Signer::generate().unwrap();
+    let enrol = EnrolMachine {
+        machine_key: machine.public_key().to_vec(),
+        possession: machine.sign_raw(&[b"MatrixAI/enrol/v1", &cluster.id[..], &trainer_id].concat()).to_vec(),
+        inventory: Some(Inventory { ram_bytes: 8 << 30, cores: 1, ..Inventory::default() }),
+    };
+    let outcomes = cluster.submit(&trainer, vec![Kind::EnrolMachine(enrol)]).await;
+    assert_eq!(outcomes[0].code, 0, "{outcomes:?}");
+    let (buyer, buyer_id) = cluster.account().await;
+    let outcomes = cluster.submit(&buyer, vec![training("<script>alert(1)</script>")]).await;
+    assert_eq!(outcomes[0].code, 0, "{outcomes:?}");
+    let job = outcomes[0].id.clone();
+
+    let mut jobs = JobsClient::new(cluster.channel(1));
+    let mut watched = jobs.watch_job(GetJobRequest { job: job.clone() }).await.unwrap().into_inner();
+    let first = watched.message().await.unwrap().unwrap();
+    assert_eq!((first.state.as_str(), first.owner.as_slice()), ("waiting", buyer_id.as_slice()));
+    assert_eq!(first.escrow.as_ref().unwrap().held, (2 * MAI).to_string());
+    let listed = jobs.list_jobs(ListJobsRequest { owner: buyer_id, limit: 1 }).await.unwrap().into_inner().jobs;
+    assert_eq!(listed.iter().map(|job| &job.id).collect::<Vec<_>>(), [&job]);
+
+    // The name is text wherever it is shown, through the whole way from a command to a page.
+    let path = format!("/jobs/{}", hex::encode(&job));
+    until("the job's page", async || crate::site::get(cluster.web(1), &path).await.status == 200).await;
+    for path in ["/", "/jobs", &path] {
+        let page = crate::site::get(cluster.web(1), path).await.body;
+        assert!(!page.contains("<script>"), "{path}: {page}");
+        assert!(path == "/" || page.contains("&lt;script&gt;alert(1)"), "{path}: {page}");
+    }
+
+    cluster.submit(&buyer, vec![Kind::CancelJob(CancelJob { job: job.clone() })]).await;
+    let rest = async {
+        let mut states = Vec::new();
+        while let Some(job) = watched.message().await.unwrap() {
+            states.push((job.state, job.escrow.unwrap().refunded));
+        }
+        states
+    };
+    let states = tokio::time::timeout(PATIENCE, rest).await.expect("the stream ends with the job");
+    assert_eq!(states.last().unwrap(), &("cancelled".to_owned(), (2 * MAI).to_string()));
 }

@@ -6,10 +6,10 @@ use tokio::{
     net::TcpStream,
 };
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 async fn request(address: &str, method: &str, path: &str) -> Answer {
@@ -27,7 +27,8 @@ async fn request(address: &str, method: &str, path: &str) -> Answer {
     Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
-async fn get(address: &str, path: &str) -> Answer {
+/// Asks for a path with GET.
+pub(crate) async fn get(address: &str, path: &str) -> Answer {
     request(address, "GET", path).await
 }
 

@@ -10,7 +10,7 @@ use matrixai_state::{
     jobs::{JobRow, Member, Outsider, RoundRow},
     market::OrderTerms,
     power::SpeedRow,
-    verdicts::ReplayRow,
+    verdicts::{ReplayRow, ReplayState},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,7 +189,13 @@ fn replay(row: &ReplayRow) -> v1::Replay {
         prover: row.prover.0.to_vec(),
         verifier: row.verifier.map(|id| id.0.to_vec()).unwrap_or_default(),
         state: row.state.as_str().to_owned(),
-        trace_root: row.report.map(|report| report.trace_root.to_vec()).unwrap_or_default(),
+        // Not before the verdict: a second verifier of a dispute must not see what the first one found.
+        trace_root: match row.state {
+            ReplayState::Waiting | ReplayState::Replayed => Vec::new(),
+            ReplayState::Equal | ReplayState::Unequal | ReplayState::Unopened => {
+                row.report.map(|report| report.trace_root.to_vec()).unwrap_or_default()
+            }
+        },
     }
 }
 

@@ -123,6 +123,10 @@ pub(crate) fn cancel_job(state: &mut State, ctx: &mut Context, owner: AccountId,
         return Refusal::NotYourJob.into();
     }
     match row.state {
+        // All deltas of the last round are stored: whoever has them has the whole model.
+        JobState::Training if row.stage == Stage::Reducing && row.round >= row.spec.rounds => {
+            Refusal::WrongState.into()
+        }
         JobState::Waiting | JobState::Seeding | JobState::Training => {
             close(state, ctx, cmd.job, JobState::Cancelled, "Its owner cancelled it.");
             Outcome::DONE

@@ -39,7 +39,8 @@ pub(super) fn bill(state: &mut State, job: JobId, machine: MachineId, price: Mon
     });
 }
 
-/// Settles a job whose challenged segments are all decided. Verifiers must have counted the same right answers.
+/// Settles a job whose challenged segments are all decided. A strict majority of the verifiers' owners must have counted
+/// the same right answers; were one other count enough to end the job unpaid, a buyer would only need one machine more.
 pub(super) fn conclude(state: &mut State, ctx: &mut Context, job: JobId) {
     let decided = |state: ReplayState| matches!(state, ReplayState::Equal | ReplayState::Unopened);
     if state.jobs.get(&job).is_none_or(|row| row.state != JobState::Verifying)
@@ -47,19 +48,46 @@ pub(super) fn conclude(state: &mut State, ctx: &mut Context, job: JobId) {
     {
         return;
     }
-    let mut counts: Vec<Accuracy> =
-        state.replays_of(job).filter_map(|replay| replay.report).map(|report| report.accuracy).collect();
-    counts.dedup();
-    let [accuracy] = counts.as_slice() else {
+    let Some((accuracy, others)) = counted(state, job) else {
         return jobs::close(state, ctx, job, JobState::Failed, "Its verifiers counted different right answers.");
     };
-    let accuracy = *accuracy;
+    for machine in others {
+        jobs::mark_guilty(state, job, machine);
+    }
     withhold(state, job);
     let Some(row) = state.jobs.get_mut(&job) else { return };
     row.accuracy = Some(accuracy);
     row.accepted = Some(true);
     pay(state, ctx, job);
     jobs::close(state, ctx, job, JobState::Settled, "");
+}
+
+/// What a strict majority of the verifiers' owners counted, and the machines that counted something else.
+fn counted(state: &State, job: JobId) -> Option<(Accuracy, Vec<MachineId>)> {
+    let reports: Vec<(MachineId, AccountId, Accuracy)> = state
+        .replays_of(job)
+        .filter_map(|replay| {
+            let machine = replay.verifier?;
+            Some((machine, state.machines.get(&machine)?.owner, replay.report?.accuracy))
+        })
+        .collect();
+    let mut counts: Vec<Accuracy> = Vec::new();
+    for (_, _, accuracy) in &reports {
+        if !counts.contains(accuracy) {
+            counts.push(*accuracy);
+        }
+    }
+    let owners: BTreeSet<AccountId> = reports.iter().map(|(_, owner, _)| *owner).collect();
+    let agree = |accuracy: &Accuracy| {
+        let by: BTreeSet<AccountId> =
+            reports.iter().filter(|(_, _, other)| other == accuracy).map(|(_, owner, _)| *owner).collect();
+        by.len().saturating_mul(2) > owners.len()
+    };
+    counts.retain(agree);
+    // Owners that count now this way and now that way could make two.
+    let [accuracy] = *counts.as_slice() else { return None };
+    let others = reports.iter().filter(|(_, _, other)| *other != accuracy).map(|(machine, _, _)| *machine).collect();
+    Some((accuracy, others))
 }
 
 /// Leases with a segment that stayed shut are neither paid nor credited. Then credits all others.
