@@ -144,6 +144,7 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`ArtifactError`]; what came before a failure is kept for going on, unless it was the wrong bytes.
+    #[tracing::instrument(name = "artifacts.put", skip_all, fields(artifact = %hex::encode(hash), size))]
     pub(crate) async fn put<S>(&self, hash: Hash, size: u64, offset: u64, chunks: S) -> Result<u32, ArtifactError>
     where
         S: Stream<Item = Result<Vec<u8>, ArtifactError>> + Send,
@@ -232,6 +233,7 @@ impl Artifacts {
 
     /// Copies to the peers and returns as soon as a quorum (this coordinator included) holds it; the others are served
     /// in the background.
+    #[tracing::instrument(name = "artifacts.replicate", skip_all)]
     async fn replicate(&self, hash: Hash, size: u64) -> Result<u32, ArtifactError> {
         let quorum = self.peers.quorum();
         let mut replicas = 1;
@@ -262,6 +264,7 @@ impl Artifacts {
         if replicas < quorum { Err(ArtifactError::NoQuorum { replicas, quorum, why }) } else { Ok(replicas) }
     }
 
+    #[tracing::instrument(name = "artifacts.fetch", skip_all, fields(artifact = %hex::encode(hash)))]
     async fn fetch(&self, hash: Hash) -> Result<(), ArtifactError> {
         let _permit = admitted(&self.fetches, "fetches from peers")?;
         let turn = self.turn(hash);

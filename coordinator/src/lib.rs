@@ -1,6 +1,6 @@
 //! A coordinator: one member of the quorum that keeps the ledger, the market, the jobs and the measured machines.
 //!
-//! It carries the pure parts — `matrixai-state` (what is true), `matrixai-consensus` (in which order), [`mod@core`] (what
+//! It carries the pure parts — `matrixai-state` (what is true), `matrixai-consensus` (in which order), `core.rs` (what
 //! this process does about it) — over gRPC, the web and disks, and decides nothing about money or work itself.
 //!
 //! [`run`] is a whole process; [`start`] is the same on a thread, for embedding and tests.

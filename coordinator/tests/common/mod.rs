@@ -231,10 +231,15 @@ pub(crate) async fn submit_somewhere(addresses: &[String], envelope: &Envelope) 
         async move {
             match submit_to(address, envelope).await {
                 Ok(reply) => Some(reply),
-                Err(status) if matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) => None,
+                // A connection that broke under a request shows as UNKNOWN or CANCELLED.
+                Err(status) if is_passing(status.code()) => None,
                 Err(status) => panic!("{status:?}"),
             }
         }
     })
     .await
+}
+
+fn is_passing(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::FailedPrecondition | Code::Unknown | Code::Cancelled)
 }

@@ -1,16 +1,19 @@
 //! Carries out what the core decided: one arm per action.
 
-use super::{
-    Action, Event, LEADER, NodeView, Outgoing, ReplicaActor, RootComputed, SendError, SessionId, Status, SubmitReply,
-    Told, edge,
+use super::{ReplicaActor, inbox::RootComputed};
+use crate::{
+    actors::{peers::Outgoing, session::Told},
+    core::{Action, Event, Reply, SessionId},
+    edge,
+    pending::Caller,
+    shared::{self, LEADER, NodeView},
 };
-use crate::{core::Reply, pending::Caller, shared};
-use actix::{AsyncContext as _, Context};
+use actix::{AsyncContext as _, Context, prelude::SendError};
 use matrixai_consensus::{Output, ProposeError, Role};
-use matrixai_proto::v1::{Envelope, PeerStatus};
+use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
-use tonic::metadata::MetadataValue;
+use tonic::{Status, metadata::MetadataValue};
 
 /// The channels of callers, by the number under which the core knows them.
 #[derive(Debug, Default)]

@@ -1,0 +1,246 @@
+//! The replica's mailbox: every message it takes, and what it does with it.
+
+use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS, TICK_LEAST_MS};
+use crate::{
+    core::{Event, SessionId},
+    pending::Waiting,
+};
+use actix::{Context, Handler, Message};
+use matrixai_consensus::Committed;
+use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
+use matrixai_protocol::sha256;
+use matrixai_state::{
+    State,
+    ids::{Hash, MachineId},
+};
+use prost::Message as _;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+/// Something may be ready.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Pump;
+
+impl Handler<Pump> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Pump, ctx: &mut Context<Self>) {
+        self.pump_scheduled = false;
+        self.pump(ctx);
+    }
+}
+
+/// Time passed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Tick {
+    pub(in crate::actors) wall_ms: u64,
+}
+
+impl Handler<Tick> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Tick { wall_ms }: Tick, ctx: &mut Context<Self>) {
+        let now = self.now();
+        if self.ticked_at.is_some_and(|at| now.saturating_sub(at) < TICK_LEAST_MS) {
+            return;
+        }
+        self.ticked_at = Some(now);
+        self.node.tick();
+        for late in self.reads.late(now) {
+            // The reader may have given up already.
+            let _ = late.send(Err(Status::unavailable("no quorum confirmed the read in time: try again shortly")));
+        }
+        if now.saturating_sub(self.swept_at) >= SWEEP_MS {
+            self.swept_at = now;
+            self.sweep();
+        }
+        self.on(Event::Tick { wall_ms }, ctx);
+    }
+}
+
+/// A checked envelope to be applied.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Submit {
+    pub(in crate::actors) envelope: Envelope,
+    pub(in crate::actors) answer: oneshot::Sender<Result<SubmitReply, Status>>,
+}
+
+impl Handler<Submit> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Submit { envelope, answer }: Submit, ctx: &mut Context<Self>) {
+        let (Ok(key), Ok(command_id)) = (envelope.key.as_slice().try_into(), envelope.command_id.as_slice().try_into())
+        else {
+            // The edge has refused such an envelope before.
+            let _ = answer.send(Err(Status::invalid_argument("key and command_id have fixed lengths")));
+            return;
+        };
+        let caller = self.callers.add(answer);
+        let payload = sha256(&[&envelope.payload]);
+        let envelope = Waiting { id: (key, command_id), payload, bytes: envelope.encode_to_vec() };
+        self.on(Event::Submitted { caller, envelope }, ctx);
+    }
+}
+
+/// A wish for a linearizable view.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct View {
+    pub(in crate::actors) answer: oneshot::Sender<Result<Arc<State>, Status>>,
+}
+
+impl Handler<View> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, View { answer }: View, ctx: &mut Context<Self>) {
+        let now = self.now();
+        if let Err(answer) = self.reads.add(answer, now) {
+            let _ = answer.send(Err(Status::resource_exhausted("too many reads wait: try again shortly")));
+            return;
+        }
+        self.schedule(ctx);
+    }
+}
+
+/// What another coordinator sent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Frame {
+    pub(crate) from: u64,
+    pub(crate) raft: Vec<Vec<u8>>,
+    pub(crate) status: Option<PeerStatus>,
+}
+
+impl Handler<Frame> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Frame { from, raft, status }: Frame, ctx: &mut Context<Self>) {
+        for message in raft {
+            match self.node.step(&message) {
+                Ok(()) => {}
+                Err(error) if error.is_fatal() => return self.fail(error.to_string(), ctx),
+                Err(error) => tracing::warn!(from, %error, "a coordinator's message was refused"),
+            }
+        }
+        match status {
+            Some(status) => self.on(Event::Status { from, status }, ctx),
+            None => self.schedule(ctx),
+        }
+    }
+}
+
+/// Messages to a coordinator are being lost.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Unreachable(pub(in crate::actors) u64);
+
+impl Handler<Unreachable> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Unreachable(peer): Unreachable, ctx: &mut Context<Self>) {
+        self.node.report_unreachable(peer);
+        self.schedule(ctx);
+    }
+}
+
+/// A worker's session begins.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct OpenSession {
+    pub(in crate::actors) session: SessionId,
+    pub(in crate::actors) machine: MachineId,
+    pub(in crate::actors) holding: Vec<String>,
+    pub(in crate::actors) carrier: Carrier,
+}
+
+impl Handler<OpenSession> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, message: OpenSession, ctx: &mut Context<Self>) {
+        let OpenSession { session, machine, holding, carrier } = message;
+        self.sessions.insert(session, carrier);
+        self.on(Event::SessionOpened { session, machine, holding }, ctx);
+    }
+}
+
+/// A session's round trip, or its end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) enum SessionNews {
+    Measured { session: SessionId, round_trip_us: u64 },
+    Closed { session: SessionId },
+}
+
+impl Handler<SessionNews> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, news: SessionNews, ctx: &mut Context<Self>) {
+        match news {
+            SessionNews::Measured { session, round_trip_us } => {
+                self.on(Event::SessionMeasured { session, round_trip_us }, ctx);
+            }
+            SessionNews::Closed { session } => {
+                self.sessions.remove(&session);
+                self.on(Event::SessionClosed { session }, ctx);
+            }
+        }
+    }
+}
+
+/// A root was computed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct RootComputed {
+    pub(super) epoch: u64,
+    pub(super) index: u64,
+    pub(super) root: Hash,
+}
+
+impl Handler<RootComputed> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, RootComputed { epoch, index, root }: RootComputed, ctx: &mut Context<Self>) {
+        self.root_running = false;
+        self.compute_root(ctx);
+        self.on(Event::RootComputed { epoch, index, root }, ctx);
+    }
+}
+
+/// Committed entries as they are on disk, and where the next page begins.
+#[derive(Debug)]
+pub(crate) struct Exported {
+    pub(crate) entries: Vec<Committed>,
+    /// Newest applied index: the end of what can be exported now.
+    pub(crate) applied: u64,
+}
+
+/// A wish for a page of committed entries from one index to another, both included.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Export {
+    pub(in crate::actors) from_index: u64,
+    pub(in crate::actors) to_index: u64,
+    pub(in crate::actors) answer: oneshot::Sender<Result<Exported, Status>>,
+}
+
+impl Handler<Export> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Export { from_index, to_index, answer }: Export, ctx: &mut Context<Self>) {
+        let applied = self.state.index();
+        let end = to_index.min(applied).saturating_add(1);
+        match self.node.entries(from_index, end, EXPORT_BYTES) {
+            Ok(entries) => {
+                let _ = answer.send(Ok(Exported { entries, applied }));
+            }
+            Err(error) => {
+                let _ = answer.send(Err(Status::internal(error.to_string())));
+                self.fail(error.to_string(), ctx);
+            }
+        }
+    }
+}
