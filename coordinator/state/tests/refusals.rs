@@ -1,12 +1,10 @@
 //! The list of refusals that people read is the one that replicas apply.
-#![allow(clippy::unwrap_used)]
 
 use matrixai_state::Refusal;
 
 #[test]
 fn the_documentation_lists_every_refusal() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/REFUSALS.md");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = include_str!("../../../docs/REFUSALS.md");
     let mut all = Refusal::ALL.to_vec();
     all.sort_unstable();
     let rows: Vec<String> =
