@@ -17,7 +17,7 @@ fn shares_follow_a_machine_that_becomes_slower() {
     let job = cluster.submit(30, 40, 3);
     cluster.follow(&job, "the fourth round is open", |job| job.rounds_done >= 4);
     let folder = cluster.home.path().join("worker-1").join("data");
-    cluster.run(&["worker", "limit", "--data", folder.to_str().unwrap(), "0.15"]);
+    cluster.run(&["worker", "limit", "--data", folder.to_str().unwrap(), "0.3"]);
     let settled = cluster.follow(&job, "the job settles", |job| job.state == "settled");
 
     let machine = cluster.workers[0].text("machine");
@@ -25,7 +25,7 @@ fn shares_follow_a_machine_that_becomes_slower() {
     let part = |rounds: &[u32]| rounds.iter().sum::<u32>() as f64 / (28 * rounds.len()) as f64;
     let before = part(&share.tasks_per_round[..4]);
     let after = part(&share.tasks_per_round[24..]);
-    let (true_before, true_after) = (0.6 / 1.2, 0.15 / 0.75);
+    let (true_before, true_after) = (0.6 / 1.2, 0.3 / 0.9);
     assert!((before - true_before).abs() <= TOLERANCE * true_before, "{before} of {:?}", share.tasks_per_round);
     assert!((after - true_after).abs() <= TOLERANCE * true_after, "{after} of {:?}", share.tasks_per_round);
 }
