@@ -160,7 +160,7 @@ pub(crate) enum ClusterVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// A coordinator as its ready line shows it: NODE_KEY@GRPC_ADDRESS, optionally @WEB_ADDRESS. Once for each.
+    /// A coordinator as its ready line shows it: NODE_KEY@GRPC_ADDRESS@WEB_ADDRESS. Once for each.
     #[arg(long = "node", required = true)]
     pub(crate) nodes: Vec<String>,
     /// Public keys (hex) of accounts that are administrators from the start.

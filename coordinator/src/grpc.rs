@@ -60,10 +60,11 @@ pub(crate) enum GrpcError {
 
 /// Serves until the coordinator stops.
 pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), GrpcError> {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(shared.clone(), reporter));
     let stop = shared.clone();
@@ -75,7 +76,9 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         };
     }
     let routes = Routes::default()
-        .add(reflection)
+        .add(reflection().build_v1()?)
+        // Many generic tools still ask for the older version.
+        .add(reflection().build_v1alpha()?)
         .add(health)
         .add(service!(ClusterServer, cluster::ClusterService, REQUEST_BYTES_MAX))
         .add(service!(LedgerServer, ledger::LedgerService, REQUEST_BYTES_MAX))

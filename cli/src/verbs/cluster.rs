@@ -79,12 +79,14 @@ fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
 fn node(id: u64, text: &str) -> Result<v1::GenesisNode> {
     let mut parts = text.split('@');
     let wrong = || {
-        CliError::usage(format!("--node {text}: write NODE_KEY@HOST:PORT as the coordinator's ready line shows them"))
+        CliError::usage(format!(
+            "--node {text}: write NODE_KEY@GRPC@WEB, each address HOST:PORT, as the coordinator's ready line shows them"
+        ))
     };
     let key = parts.next().ok_or_else(wrong)?;
     let key = crate::convert::hash(key).map_err(|_| wrong())?;
     let grpc = parts.next().filter(|address| address.contains(':')).ok_or_else(wrong)?.to_owned();
-    let web = parts.next().unwrap_or_default().to_owned();
+    let web = parts.next().filter(|address| address.contains(':')).ok_or_else(wrong)?.to_owned();
     Ok(v1::GenesisNode { id, key, grpc, web })
 }
 
