@@ -42,7 +42,7 @@ impl Monotonic {
 
 /// The clock that stamps log entries.
 #[derive(Debug)]
-pub(crate) struct LedgerClock {
+pub struct LedgerClock {
     me: u64,
     /// Clocks that make a majority.
     majority: usize,
@@ -68,22 +68,22 @@ struct Anchor {
 
 impl LedgerClock {
     /// A clock of node `me` among `nodes` coordinators.
-    pub(crate) fn new(me: u64, nodes: usize) -> Self {
+    pub fn new(me: u64, nodes: usize) -> Self {
         Self { me, majority: nodes / 2 + 1, readings: BTreeMap::new(), applied_ms: 0, anchor: None }
     }
 
     /// Another coordinator said what its clock shows.
-    pub(crate) fn heard(&mut self, node: u64, clock_ms: u64, now: u64) {
+    pub fn heard(&mut self, node: u64, clock_ms: u64, now: u64) {
         self.readings.insert(node, Reading { offset_ms: i128::from(clock_ms) - i128::from(now), read_at: now });
     }
 
     /// An entry with this stamp was applied: ledger time is at least that.
-    pub(crate) fn applied(&mut self, stamp_ms: u64) {
+    pub fn applied(&mut self, stamp_ms: u64) {
         self.applied_ms = self.applied_ms.max(stamp_ms);
     }
 
     /// Lets time pass; to be called often, with this machine's wall clock. `now` is monotonic.
-    pub(crate) fn tick(&mut self, wall_ms: u64, now: u64) {
+    pub fn tick(&mut self, wall_ms: u64, now: u64) {
         self.heard(self.me, wall_ms, now);
         self.readings.retain(|_, reading| now.saturating_sub(reading.read_at) <= READING_LIFE_MS);
         let Some(median) = self.median(now) else { return };
@@ -99,7 +99,7 @@ impl LedgerClock {
     }
 
     /// The stamp for an entry proposed now; none before a majority's clocks were heard.
-    pub(crate) fn stamp(&self) -> Option<u64> {
+    pub fn stamp(&self) -> Option<u64> {
         self.anchor.map(|anchor| anchor.ledger_ms.max(self.applied_ms))
     }
 

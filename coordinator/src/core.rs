@@ -22,13 +22,13 @@ mod roots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use beats::Node;
-pub(crate) use dispatch::{SessionId, ToWorker};
+pub use crate::shared::Role;
+pub use beats::Node;
+pub use dispatch::{SessionId, ToWorker};
 
 use crate::{
     clock::LedgerClock,
     pending::{Caller, NotAdded, Pending, Waiting},
-    shared::Role,
 };
 use beats::Beats;
 use dispatch::Dispatch;
@@ -65,7 +65,7 @@ const STATUS_SESSIONS_MAX: usize = 100_000;
 
 /// What happened.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// Time passed; this machine's wall clock shows `wall_ms`.
     Tick {
         wall_ms: u64,
@@ -121,7 +121,7 @@ pub(crate) enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub enum Action {
     /// Propose these bytes of a [`LogEntry`].
     Propose { number: u64, entry: Vec<u8>, envelopes: usize },
     /// Answer a caller.
@@ -142,7 +142,7 @@ pub(crate) enum Action {
 
 /// What a caller is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// Decided by the entry of this index.
     Decided { index: u64, outcomes: Arc<[Outcome]> },
     /// This coordinator does not lead; the envelope was not proposed.
@@ -159,21 +159,21 @@ pub(crate) enum Reply {
 
 /// What a core is told once.
 #[derive(Debug)]
-pub(crate) struct CoreConfig {
-    pub(crate) me: u64,
-    pub(crate) cluster_id: Hash,
+pub struct CoreConfig {
+    pub me: u64,
+    pub cluster_id: Hash,
     /// Every coordinator in order of id.
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) signer: Signer,
+    pub nodes: Vec<Node>,
+    pub signer: Signer,
     /// Random; keeps this process's command ids apart from those of earlier ones.
-    pub(crate) boot: [u8; 8],
-    pub(crate) beat_ms: u64,
-    pub(crate) machine_timeout_ms: u64,
+    pub boot: [u8; 8],
+    pub beat_ms: u64,
+    pub machine_timeout_ms: u64,
 }
 
 /// The decisions of one coordinator.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub struct Core {
     clock: LedgerClock,
     wall_ms: u64,
     role: Role,
@@ -198,7 +198,7 @@ pub(crate) struct Core {
 
 impl Core {
     /// A core that knows nothing but its state.
-    pub(crate) fn new(config: CoreConfig, state: Arc<State>) -> Self {
+    pub fn new(config: CoreConfig, state: Arc<State>) -> Self {
         let CoreConfig { me, cluster_id, nodes, signer, boot, beat_ms, machine_timeout_ms } = config;
         Self {
             clock: LedgerClock::new(me, nodes.len()),
@@ -222,7 +222,7 @@ impl Core {
     }
 
     /// Takes an event at a monotonic time in ms; answers what is to be done, in order.
-    pub(crate) fn on(&mut self, event: Event, now: u64) -> Vec<Action> {
+    pub fn on(&mut self, event: Event, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Tick { wall_ms } => self.tick(wall_ms, now, &mut actions),
@@ -256,12 +256,12 @@ impl Core {
     }
 
     /// Sessions that end here.
-    pub(crate) fn sessions(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.dispatch.len()
     }
 
     /// Keeps only sessions whose carrier still lives: a lost close must not keep a machine alive.
-    pub(crate) fn retain_sessions(&mut self, alive: impl Fn(SessionId) -> bool) {
+    pub fn retain_sessions(&mut self, alive: impl Fn(SessionId) -> bool) {
         self.dispatch.retain(alive);
     }
 

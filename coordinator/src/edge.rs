@@ -53,7 +53,7 @@ impl Stopped {
 }
 
 /// An outcome on the wire.
-pub(crate) fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
+pub fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
     let (code, name, detail, id) = outcome.to_parts();
     v1::Outcome { code, name: name.to_owned(), detail, id: id.map(Vec::from).unwrap_or_default() }
 }

@@ -3,13 +3,15 @@
 //! It carries the pure parts — `matrixai-state` (what is true), `matrixai-consensus` (in which order), `core.rs` (what
 //! this process does about it) — over gRPC, the web and disks, and decides nothing about money or work itself.
 //!
+//! The pure parts are public, because the simulator (`bench`) links them as they are shipped.
+//!
 //! [`run`] is a whole process; [`start`] is the same on a thread, for embedding and tests.
 
 mod actors;
 mod artifacts;
-mod clock;
+pub mod clock;
 mod config;
-mod core;
+pub mod core;
 mod edge;
 mod events;
 mod grpc;
@@ -17,8 +19,8 @@ mod history;
 mod identity;
 mod links;
 mod live;
-mod pending;
-mod reads;
+pub mod pending;
+pub mod reads;
 mod relay;
 mod shared;
 mod startup;
@@ -26,5 +28,7 @@ mod telemetry;
 mod web;
 
 pub use config::{Artifacts, Config, ConfigError, Listen, Log, Telemetry};
+pub use edge::wire_outcome;
+pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;
 pub use startup::{Error, Handle, Ready, run, start};

@@ -8,21 +8,21 @@ use matrixai_state::ids::{CommandId, Hash, Key};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What names an envelope: its signer, and the signer's name for it.
-pub(crate) type EnvelopeId = (Key, CommandId);
+pub type EnvelopeId = (Key, CommandId);
 
 /// A caller's number, given by whoever holds its channel.
-pub(crate) type Caller = u64;
+pub type Caller = u64;
 
 /// Envelopes waiting at once.
-pub(crate) const PENDING_MAX: usize = 65_536;
+pub const PENDING_MAX: usize = 65_536;
 /// Envelopes of one key waiting at once, so that one signer cannot take every place.
-pub(crate) const PENDING_PER_KEY_MAX: u32 = 2_048;
+pub const PENDING_PER_KEY_MAX: u32 = 2_048;
 /// Callers of one envelope.
 const CALLERS_MAX: usize = 16;
 
 /// Why an envelope was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAdded {
+pub enum NotAdded {
     /// There is no place for another envelope or caller now.
     Full,
     /// An envelope of this id but with another payload waits already: its outcome would be the wrong answer.
@@ -31,17 +31,17 @@ pub(crate) enum NotAdded {
 
 /// An envelope as it is handed in.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) id: EnvelopeId,
+pub struct Waiting {
+    pub id: EnvelopeId,
     /// SHA-256 of its payload.
-    pub(crate) payload: Hash,
+    pub payload: Hash,
     /// The whole envelope, encoded.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// The waiting envelopes.
 #[derive(Debug, Default)]
-pub(crate) struct Pending {
+pub struct Pending {
     places: BTreeMap<EnvelopeId, Place>,
     /// Envelopes not yet proposed, in order of arrival. May name places that are gone.
     queue: VecDeque<EnvelopeId>,
@@ -66,7 +66,7 @@ enum Stage {
 
 impl Pending {
     /// Adds an envelope, or another caller of one that waits already.
-    pub(crate) fn add(&mut self, envelope: Waiting, caller: Caller, now: u64) -> Result<(), NotAdded> {
+    pub fn add(&mut self, envelope: Waiting, caller: Caller, now: u64) -> Result<(), NotAdded> {
         let Waiting { id, payload, bytes } = envelope;
         if let Some(place) = self.places.get_mut(&id) {
             if place.payload != payload {
@@ -92,7 +92,7 @@ impl Pending {
     }
 
     /// Takes the next envelopes for the proposal `number`: at most `count` of at most `bytes` in all, but one if any.
-    pub(crate) fn take(&mut self, number: u64, count: usize, bytes: usize) -> Vec<Vec<u8>> {
+    pub fn take(&mut self, number: u64, count: usize, bytes: usize) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
         let mut size = 0;
         while taken.len() < count {
@@ -113,27 +113,27 @@ impl Pending {
     }
 
     /// Whether anything waits to be proposed.
-    pub(crate) fn has_queued(&self) -> bool {
+    pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }
 
     /// The envelope was decided: its callers, and since when they wait.
-    pub(crate) fn decided(&mut self, id: &EnvelopeId) -> Option<(Vec<Caller>, u64)> {
+    pub fn decided(&mut self, id: &EnvelopeId) -> Option<(Vec<Caller>, u64)> {
         self.remove(id).map(|place| (place.callers, place.since))
     }
 
     /// The proposal of this number was not taken.
-    pub(crate) fn dropped(&mut self, number: u64) -> Vec<Caller> {
+    pub fn dropped(&mut self, number: u64) -> Vec<Caller> {
         self.remove_where(|place| matches!(place.stage, Stage::Proposed(of) if of == number))
     }
 
     /// Everybody, when this coordinator no longer leads.
-    pub(crate) fn all(&mut self) -> Vec<Caller> {
+    pub fn all(&mut self) -> Vec<Caller> {
         self.remove_where(|_| true)
     }
 
     /// Callers that have waited since before a point in time.
-    pub(crate) fn older_than(&mut self, since: u64) -> Vec<Caller> {
+    pub fn older_than(&mut self, since: u64) -> Vec<Caller> {
         self.remove_where(|place| place.since < since)
     }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 /// Reads waiting at once.
-pub(crate) const READS_MAX: usize = 65_536;
+pub const READS_MAX: usize = 65_536;
 /// Questions to the quorum on their way at once; later readers share the next one.
 const QUESTIONS_MAX: usize = 8;
 /// A question without an answer for this long is asked again.
@@ -18,7 +18,7 @@ const READ_WAIT_MS: u64 = 5_000;
 
 /// The waiting reads; `T` is whatever answers a reader.
 #[derive(Debug)]
-pub(crate) struct Reads<T> {
+pub struct Reads<T> {
     /// Random start of this process's contexts, so that answers to an earlier process are told apart.
     next_context: u64,
     /// Not yet asked about.
@@ -43,7 +43,7 @@ struct Question<T> {
 
 impl<T> Reads<T> {
     /// No reads; contexts count up from `first_context`.
-    pub(crate) fn new(first_context: u64) -> Self {
+    pub fn new(first_context: u64) -> Self {
         Self {
             next_context: first_context,
             new: Vec::new(),
@@ -54,7 +54,7 @@ impl<T> Reads<T> {
     }
 
     /// Adds a reader, or hands it back when too many wait.
-    pub(crate) fn add(&mut self, to: T, now: u64) -> Result<(), T> {
+    pub fn add(&mut self, to: T, now: u64) -> Result<(), T> {
         if self.waiting == READS_MAX {
             return Err(to);
         }
@@ -64,7 +64,7 @@ impl<T> Reads<T> {
     }
 
     /// The context to ask the quorum about now, if there is a reason to.
-    pub(crate) fn ask(&mut self, now: u64) -> Option<u64> {
+    pub fn ask(&mut self, now: u64) -> Option<u64> {
         let lost: Vec<u64> = self
             .asked
             .iter()
@@ -86,14 +86,14 @@ impl<T> Reads<T> {
     }
 
     /// The quorum confirmed: `index` was committed when this context was asked.
-    pub(crate) fn confirmed(&mut self, context: u64, index: u64) {
+    pub fn confirmed(&mut self, context: u64, index: u64) {
         if let Some(question) = self.asked.remove(&context) {
             self.confirmed.entry(index).or_default().extend(question.readers);
         }
     }
 
     /// The readers that may be answered when `applied` is applied.
-    pub(crate) fn ready(&mut self, applied: u64) -> Vec<T> {
+    pub fn ready(&mut self, applied: u64) -> Vec<T> {
         let later = self.confirmed.split_off(&applied.saturating_add(1));
         let ready = std::mem::replace(&mut self.confirmed, later);
         let ready: Vec<T> = ready.into_values().flatten().map(|reader| reader.to).collect();
@@ -102,7 +102,7 @@ impl<T> Reads<T> {
     }
 
     /// The readers whose patience has ended.
-    pub(crate) fn late(&mut self, now: u64) -> Vec<T> {
+    pub fn late(&mut self, now: u64) -> Vec<T> {
         let mut late = Vec::new();
         let queues = [&mut self.new].into_iter();
         let queues = queues.chain(self.asked.values_mut().map(|question| &mut question.readers));

@@ -94,7 +94,7 @@ pub(crate) struct NodeView {
 
 /// What a coordinator is in its quorum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// Follows a leader, or waits for one.
     #[default]
     Follower,
@@ -106,7 +106,7 @@ pub(crate) enum Role {
 
 impl Role {
     /// The name on the wire.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Follower => "follower",
             Self::Candidate => "candidate",

@@ -10,8 +10,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use outbox::{CommandId, FAILED_PART, Report, Verdict};
-pub(crate) use task::{Assignment, Drill, Open, Reduce, Replay, Reveal, State, Task, Train, Turn};
+pub use outbox::{CommandId, FAILED_PART, Report, Verdict};
+pub use task::{Assignment, Drill, Open, Reduce, Replay, Reveal, State, Task, Train, Turn};
 
 use outbox::{Outbox, Settled};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,7 +26,7 @@ const REDUCE_AGAIN_MS: u64 = 1_000;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A coordinator welcomed us and said what ledger time it is.
     Connected { ledger_ms: u64 },
     /// The session ended.
@@ -49,7 +49,7 @@ pub(crate) enum Event {
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// Everything it had to report was produced before.
     Done,
     /// It was cancelled.
@@ -61,7 +61,7 @@ pub(crate) enum End {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Start computing; `Finished` must follow.
     Run(Assignment),
     /// Stop it; `Finished` still follows.
@@ -80,7 +80,7 @@ pub(crate) enum Action {
 
 /// What the owner may want to read in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Note {
+pub enum Note {
     /// The ledger refused a report.
     Refused { key: String, verdict: Verdict },
     /// The deadline passed before the work was done.
@@ -108,7 +108,7 @@ struct Running {
 
 /// The core.
 #[derive(Debug)]
-pub(crate) struct Agent {
+pub struct Agent {
     connected: bool,
     /// Ledger time minus own time, as last heard.
     ahead_ms: i64,
@@ -125,7 +125,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// A core that goes on with the reports of an earlier life.
-    pub(crate) fn new(machine_key: [u8; 32], restored: Vec<Report>) -> Self {
+    pub fn new(machine_key: [u8; 32], restored: Vec<Report>) -> Self {
         let mut agent = Self {
             connected: false,
             ahead_ms: 0,
@@ -144,7 +144,7 @@ impl Agent {
     }
 
     /// Takes an event at own time `now` (ms, never back) and says what to do, in this order.
-    pub(crate) fn on(&mut self, event: Event, now: u64) -> Vec<Action> {
+    pub fn on(&mut self, event: Event, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Connected { ledger_ms } => {
@@ -179,7 +179,7 @@ impl Agent {
     }
 
     /// Keys that a new session is told: what is held, and what is finished but not acknowledged.
-    pub(crate) fn holding(&self) -> Vec<String> {
+    pub fn holding(&self) -> Vec<String> {
         let mut keys: BTreeSet<&str> = self.queue.values().map(|queued| queued.assignment.key.as_str()).collect();
         keys.extend(self.running.iter().filter(|running| !running.cancelled).map(|r| r.assignment.key.as_str()));
         keys.extend(self.recalling.iter().map(String::as_str));

@@ -18,7 +18,7 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// Why an assignment cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadAssignment {
+pub enum BadAssignment {
     #[error("its key is empty or too long")]
     Key,
     #[error("it has no task that this version knows")]
@@ -36,7 +36,7 @@ pub(crate) enum BadAssignment {
 }
 
 /// Checks and converts an assignment.
-pub(crate) fn assignment(wire: v1::Assignment) -> Result<Assignment, BadAssignment> {
+pub fn assignment(wire: v1::Assignment) -> Result<Assignment, BadAssignment> {
     if wire.key.is_empty() || wire.key.len() > KEY_BYTES_MAX {
         return Err(BadAssignment::Key);
     }
@@ -162,13 +162,13 @@ pub(crate) fn bytes<const N: usize>(name: &'static str, bytes: &[u8]) -> Result<
 }
 
 /// A report of one command.
-pub(crate) fn report(key: &str, part: u32, command: Kind) -> Report {
+pub fn report(key: &str, part: u32, command: Kind) -> Report {
     let batch = v1::Batch { commands: vec![v1::Command { kind: Some(command) }] };
     Report { key: key.to_owned(), part, payload: batch.encode_to_vec() }
 }
 
 /// The verdicts of an acknowledgement.
-pub(crate) fn verdicts(outcomes: Vec<v1::Outcome>) -> Vec<Verdict> {
+pub fn verdicts(outcomes: Vec<v1::Outcome>) -> Vec<Verdict> {
     outcomes
         .into_iter()
         .map(|outcome| Verdict { code: outcome.code, name: outcome.name, detail: outcome.detail })

@@ -6,13 +6,13 @@
 //! matching rules, money, and any belief that a machine may state about its own speed.
 
 mod actors;
-mod agent;
+pub mod agent;
 mod artifacts;
 mod cancel;
 mod clock;
 mod compute;
 pub mod config;
-mod convert;
+pub mod convert;
 mod coordinators;
 mod enrolment;
 mod hardware;

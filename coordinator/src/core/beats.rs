@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 /// A coordinator as the core knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) id: u64,
-    pub(crate) key: Key,
+pub struct Node {
+    pub id: u64,
+    pub key: Key,
 }
 
 /// Shares and times of beats.

@@ -5,11 +5,11 @@ use matrixai_state::{Assignment, State, ids::MachineId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A session's number, unique in this process.
-pub(crate) type SessionId = u64;
+pub type SessionId = u64;
 
 /// A message to a worker.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ToWorker {
+pub enum ToWorker {
     /// Do this. `now_ms` is the ledger time of the state that owes it.
     Assign { assignment: Box<Assignment>, now_ms: u64 },
     /// The assignment of this key no longer holds.

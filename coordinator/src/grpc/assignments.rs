@@ -5,7 +5,7 @@ use matrixai_proto::v1::{self, assignment::Task as Wire};
 use matrixai_state::{Assignment, Task, owed::TrainingContext};
 
 /// An assignment as a worker gets it, sent at ledger time `now_ms`.
-pub(crate) fn wire(Assignment { key, deadline_ms, task }: Assignment, now_ms: u64) -> v1::Assignment {
+pub fn wire(Assignment { key, deadline_ms, task }: Assignment, now_ms: u64) -> v1::Assignment {
     v1::Assignment { key, deadline_ms, now_ms, task: Some(wire_task(task)) }
 }
 

@@ -6,10 +6,10 @@ use matrixai_protocol::sha256;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Id of a command, unique per machine key.
-pub(crate) type CommandId = [u8; 16];
+pub type CommandId = [u8; 16];
 
 /// Part of a report that says that its assignment failed; the others number what an assignment yields.
-pub(crate) const FAILED_PART: u32 = u32::MAX;
+pub const FAILED_PART: u32 = u32::MAX;
 
 /// First and longest pause before an unacknowledged report is sent again.
 pub(super) const RETRY_MS_MIN: u64 = 2_000;
@@ -27,22 +27,22 @@ const PASSING_REFUSALS: [&str; 4] = ["expired", "expires_too_far", "window_full"
 
 /// One thing to tell the ledger: a batch of commands, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Report {
+pub struct Report {
     /// The assignment's.
-    pub(crate) key: String,
+    pub key: String,
     /// Which of the assignment's reports: the virtual worker of a training, otherwise 0.
-    pub(crate) part: u32,
+    pub part: u32,
     /// Canonical bytes of a `Batch`.
-    pub(crate) payload: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 /// What became of one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     /// 0 when done.
-    pub(crate) code: u32,
-    pub(crate) name: String,
-    pub(crate) detail: String,
+    pub code: u32,
+    pub name: String,
+    pub detail: String,
 }
 
 /// What an acknowledgement meant.
