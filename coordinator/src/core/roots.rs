@@ -49,11 +49,11 @@ impl Roots {
             return None;
         }
         let row = state.epochs().find(|row| row.epoch == *epoch)?;
-        if row.roots.iter().any(|(node, _)| *node == NodeId(self.me)) {
+        if row.attested.iter().any(|said| said.node == NodeId(self.me)) {
             return None;
         }
         self.sent_at = Some(now);
-        Some(AttestRoot { epoch: *epoch, index: *index, root: root.to_vec() })
+        Some(AttestRoot { epoch: *epoch, index: *index, root: root.to_vec(), segment: Vec::new() })
     }
 
     /// Why this node must stop, if a majority attested another root than this node computed.
@@ -61,11 +61,7 @@ impl Roots {
         state.epochs().find_map(|row| {
             let epoch = row.epoch;
             let (index, own) = self.own.get(&epoch)?;
-            let mut votes: BTreeMap<Hash, usize> = BTreeMap::new();
-            for (_, root) in &row.roots {
-                *votes.entry(*root).or_default() += 1;
-            }
-            let (root, _) = votes.into_iter().find(|(root, votes)| root != own && *votes > self.nodes / 2)?;
+            let root = row.root(self.nodes).filter(|root| root != own)?;
             Some(format!(
                 "the state of this coordinator differs from the quorum's: at log entry {index} (epoch {epoch}) its root is \
                  {}, a majority's is {}; replace this coordinator",

@@ -4,7 +4,10 @@
 
 use super::*;
 use matrixai_proto::envelope::COMMANDS;
-use matrixai_state::ids::{AccountId, NodeId};
+use matrixai_state::{
+    ids::{AccountId, NodeId},
+    roots::Attestation,
+};
 use std::collections::BTreeSet;
 
 const WALL: u64 = 1_900_000_000_000;
@@ -493,7 +496,8 @@ fn the_leader_attests_its_root_until_the_log_has_it() {
     bench.on(Event::RootComputed { epoch: row.epoch, index: row.index, root: [4; 32] });
     assert!(matches!(&bench.commands()[..], [Kind::AttestRoot(_)]));
     bench.commit();
-    assert_eq!(bench.state.epochs().next_back().unwrap().roots, [(NodeId(1), [4; 32])]);
+    let attested = Attestation { node: NodeId(1), root: [4; 32], segment: None };
+    assert_eq!(bench.state.epochs().next_back().unwrap().attested, [attested]);
     bench.pass(10_000);
     assert!(!bench.commands().iter().any(|kind| matches!(kind, Kind::AttestRoot(_))));
 }
@@ -524,7 +528,7 @@ fn a_node_that_differs_from_the_majority_stops() {
     let row = bench.state.epochs().next_back().unwrap().clone();
     bench.on(Event::RootComputed { epoch: row.epoch, index: row.index, root: [4; 32] });
     for (node, stops) in [(2, false), (3, true)] {
-        let root = v1::AttestRoot { epoch: row.epoch, index: row.index, root: vec![5; 32] };
+        let root = v1::AttestRoot { epoch: row.epoch, index: row.index, root: vec![5; 32], segment: Vec::new() };
         bench.submit(node.into(), &signer(node), vec![Kind::AttestRoot(root)]);
         let actions = bench.commit();
         let stop = actions.iter().find_map(|action| match action {

@@ -148,13 +148,14 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         NodeStatus { id: peer.id, grpc: peer.grpc.clone(), web: peer.web.clone(), heard_ms }
     });
     let roots = state.digest().map(|row| {
-        let root = |(node, root): &(matrixai_state::ids::NodeId, [u8; 32])| AttestedRoot {
-            node: node.0,
+        let root = |said: &matrixai_state::roots::Attestation| AttestedRoot {
+            node: said.node.0,
             epoch: row.epoch,
             index: row.index,
-            root: root.to_vec(),
+            root: said.root.to_vec(),
+            segment: said.segment.map(Vec::from).unwrap_or_default(),
         };
-        row.roots.iter().map(root).collect()
+        row.attested.iter().map(root).collect()
     });
     GetStatusReply {
         cluster_id: running.cluster_id.to_vec(),

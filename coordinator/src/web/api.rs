@@ -89,7 +89,7 @@ fn status_json(status: &v1::GetStatusReply) -> Value {
         let heard = (node.heard_ms != u64::MAX).then_some(node.heard_ms);
         json!({ "id": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": heard })
     };
-    let root = |root: &v1::AttestedRoot| json!({ "node": root.node, "epoch": root.epoch, "index": root.index, "root": hex::encode(&root.root) });
+    let root = |root: &v1::AttestedRoot| json!({ "node": root.node, "epoch": root.epoch, "index": root.index, "root": hex::encode(&root.root), "segment": hex::encode(&root.segment) });
     json!({
         "cluster_id": hex::encode(&status.cluster_id),
         "node": status.node,

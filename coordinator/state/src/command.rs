@@ -348,4 +348,6 @@ pub struct AttestRoot {
     pub index: u64,
     /// The node's root.
     pub root: Hash,
+    /// Hash of the epoch's segment of the log, once the node has sealed it.
+    pub segment: Option<Hash>,
 }

@@ -197,9 +197,12 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             round_trip_us: c.round_trip_us,
         }),
         Kind::MachineLost(c) => Command::MachineLost(MachineLost { machine: MachineId(array("machine", &c.machine)?) }),
-        Kind::AttestRoot(c) => {
-            Command::AttestRoot(AttestRoot { epoch: c.epoch, index: c.index, root: array("root", &c.root)? })
-        }
+        Kind::AttestRoot(c) => Command::AttestRoot(AttestRoot {
+            epoch: c.epoch,
+            index: c.index,
+            root: array("root", &c.root)?,
+            segment: if c.segment.is_empty() { None } else { Some(array("segment", &c.segment)?) },
+        }),
     })
 }
 

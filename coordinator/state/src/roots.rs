@@ -1,5 +1,6 @@
-//! Roots of the state: at the close of an epoch every coordinator computes one over its own copy and attests it in the
-//! log. Equal roots are what lets people believe any one of them; a differing one is shouted about.
+//! Blocks: at the close of an epoch every coordinator computes the root of its own copy of the state and the hash of its
+//! own copy of the log, and attests both in the log. Equal ones are what lets people believe any one coordinator, and a
+//! copy of the log on any disk; a differing one is shouted about.
 
 use crate::{
     command::AttestRoot,
@@ -10,19 +11,54 @@ use crate::{
     state::State,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Epochs whose roots are kept.
 pub const EPOCHS_KEPT: u64 = 16;
+
+/// What one node says of a closed epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Who says it.
+    pub node: NodeId,
+    /// Root of its state after the entry that closed the epoch.
+    pub root: Hash,
+    /// Hash of its segment of the log, once it has sealed it.
+    pub segment: Option<Hash>,
+}
 
 /// A closed epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Its number, from 1.
     pub epoch: u64,
-    /// Index of the entry that closed it; the roots are over the state after that entry.
+    /// Index of the entry that closed it; the roots are over the state after that entry, and its segment ends with it.
     pub index: u64,
-    /// Attested roots in order of node.
-    pub roots: Vec<(NodeId, Hash)>,
+    /// In order of node.
+    pub attested: Vec<Attestation>,
+}
+
+impl EpochRow {
+    /// The root that more than half of `nodes` attested.
+    pub fn root(&self, nodes: usize) -> Option<Hash> {
+        majority(self.attested.iter().map(|said| said.root), nodes)
+    }
+
+    /// The segment's hash that more than half of `nodes` attested.
+    pub fn segment(&self, nodes: usize) -> Option<Hash> {
+        majority(self.attested.iter().filter_map(|said| said.segment), nodes)
+    }
+}
+
+/// The value that occurs more than `nodes` / 2 times.
+fn majority(said: impl Iterator<Item = Hash>, nodes: usize) -> Option<Hash> {
+    let mut votes: BTreeMap<Hash, usize> = BTreeMap::new();
+    for hash in said {
+        let count = votes.entry(hash).or_default();
+        *count = count.saturating_add(1);
+    }
+    let half = nodes.checked_div(2).unwrap_or(0);
+    votes.into_iter().find(|(_, votes)| *votes > half).map(|(hash, _)| hash)
 }
 
 /// Called when a beat was applied: closes an epoch with every `epoch_beats`-th.
@@ -32,31 +68,41 @@ pub(crate) fn beat_applied(state: &mut State, ctx: &mut Context, number: u64) {
         return;
     }
     let epoch = number.checked_div(beats).unwrap_or(0);
-    state.epochs.insert(epoch, EpochRow { epoch, index: ctx.index, roots: Vec::new() });
+    state.epochs.insert(epoch, EpochRow { epoch, index: ctx.index, attested: Vec::new() });
     if let Some(old) = epoch.checked_sub(EPOCHS_KEPT) {
         state.epochs.remove(&old);
     }
     ctx.effect(Effect::RootDue { epoch, index: ctx.index });
 }
 
-/// A node's root for a closed epoch.
+/// A node's root for a closed epoch, or the segment's hash that its earlier attestation of that root still lacked.
 pub(crate) fn attest(state: &mut State, ctx: &mut Context, node: NodeId, cmd: &AttestRoot) -> Outcome {
     let Some(row) = state.epochs.get_mut(&cmd.epoch) else { return Refusal::UnknownEpoch.into() };
     if row.index != cmd.index {
         return Refusal::WrongIndex.into();
     }
-    let at = match row.roots.binary_search_by_key(&node, |(node, _)| *node) {
-        Ok(at) if row.roots.get(at).is_some_and(|(_, root)| *root == cmd.root) => return Outcome::DONE,
-        Ok(_) => return Refusal::AlreadyAttested.into(),
-        Err(at) => at,
-    };
-    let differs = row.roots.iter().any(|(_, root)| *root != cmd.root);
-    row.roots.insert(at, (node, cmd.root));
+    let said = Attestation { node, root: cmd.root, segment: cmd.segment };
+    let differs = row.attested.iter().any(|other| other.node != node && other.root != cmd.root);
+    let another = |other: &Attestation| other.node != node && other.segment.is_some() && other.segment != cmd.segment;
+    let segment_differs = cmd.segment.is_some() && row.attested.iter().any(another);
+    match row.attested.binary_search_by_key(&node, |said| said.node) {
+        Err(at) => row.attested.insert(at, said),
+        Ok(at) => match row.attested.get_mut(at) {
+            Some(known) if known.root != cmd.root => return Refusal::AlreadyAttested.into(),
+            Some(known) if cmd.segment.is_none() || known.segment == cmd.segment => return Outcome::DONE,
+            Some(known) if known.segment.is_none() => *known = said,
+            Some(_) | None => return Refusal::AlreadyAttested.into(),
+        },
+    }
+    let mut subject = [0; 20];
+    subject.iter_mut().zip(cmd.root).for_each(|(to, from)| *to = from);
     if differs {
-        let mut subject = [0; 20];
-        subject.iter_mut().zip(cmd.root).for_each(|(to, from)| *to = from);
         let text = format!("Node {node} has another root for epoch {} than its peers.", cmd.epoch);
         ctx.event("root.diverged", subject, text);
+    }
+    if segment_differs {
+        let text = format!("Node {node} has another log for epoch {} than its peers.", cmd.epoch);
+        ctx.event("segment.diverged", subject, text);
     }
     Outcome::DONE
 }
@@ -65,7 +111,7 @@ impl State {
     /// The newest epoch that every node has attested, whether or not their roots agree.
     pub fn digest(&self) -> Option<&EpochRow> {
         let nodes = self.genesis.nodes.len();
-        self.epochs.iter().rev().map(|(_, row)| row).find(|row| row.roots.len() == nodes)
+        self.epochs.iter().rev().map(|(_, row)| row).find(|row| row.attested.len() == nodes)
     }
 
     /// The closed epochs that are kept, oldest first.

@@ -201,12 +201,12 @@ fn replay(row: &ReplayRow) -> v1::Replay {
 
 fn digest(state: &State) -> Vec<v1::Digest> {
     let Some(epoch) = state.digest() else { return Vec::new() };
-    let root = |(node, root): &(matrixai_state::ids::NodeId, [u8; 32])| v1::Digest {
-        node: node.0,
+    let digest = |said: &matrixai_state::roots::Attestation| v1::Digest {
+        node: said.node.0,
         index: epoch.index,
-        root: root.to_vec(),
+        root: said.root.to_vec(),
     };
-    epoch.roots.iter().map(root).collect()
+    epoch.attested.iter().map(digest).collect()
 }
 
 /// Units that a member of the job was drawn for, and those of them that were accepted.

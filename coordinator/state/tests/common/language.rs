@@ -328,6 +328,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             epoch: args.number("epoch", 1),
             index: args.number("index", 0),
             root: named_hash(args.get("root").unwrap_or("root")).to_vec(),
+            segment: args.get("segment").map(|name| named_hash(name).to_vec()).unwrap_or_default(),
         }),
         other => panic!("{place}: there is no command {other:?}"),
     }
