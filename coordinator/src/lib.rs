@@ -14,6 +14,7 @@ mod config;
 pub mod core;
 mod edge;
 mod events;
+pub mod files;
 mod grpc;
 mod history;
 mod identity;
