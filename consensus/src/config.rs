@@ -9,11 +9,17 @@ pub const ENTRY_BYTES_MAX: usize = 2 << 20;
 /// Entries are packed into one append message up to this many bytes (a larger entry travels alone). Small values make
 /// a follower that lags catch up in thousands of round trips.
 pub(crate) const APPEND_BYTES_MAX: u64 = 1 << 20;
-/// Committed entries returned by one poll, in bytes; one entry is always returned.
-pub(crate) const COMMITTED_BYTES_PER_POLL: u64 = 4 << 20;
-/// Bytes of appends a node accepts between two polls. They are held in memory and written as one batch; beyond it
-/// appends are dropped as if the network had lost them, and the leader sends them again.
-pub(crate) const APPEND_BYTES_PER_POLL: usize = 64 << 20;
+/// Committed entries returned by one cycle, in bytes; one entry is always returned.
+pub(crate) const COMMITTED_BYTES_PER_CYCLE: u64 = 4 << 20;
+/// Bytes of appends a node accepts while they wait for its disk. They are held in memory; beyond it appends are
+/// dropped as if the network had lost them, and the leader sends them again.
+pub(crate) const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of committed entries delivered and not applied, beyond which delivery pauses and a leader takes no proposals.
+pub(crate) const APPLY_BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Longest reference to a snapshot's data, in bytes.
+pub const SNAPSHOT_DATA_BYTES_MAX: usize = 1 << 10;
+/// Longest context of a change of members, in bytes.
+pub(crate) const MEMBERS_CONTEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Most ticks an election may take; a larger number is a mistake of units.
 const TICKS_MAX: usize = 10_000;
@@ -49,8 +55,8 @@ impl NodeConfig {
         }
     }
 
-    /// The same for raft-rs, checked.
-    pub(crate) fn to_raft(&self) -> Result<raft::Config, Error> {
+    /// The same for raft-rs, checked, with the entry up to which raft-rs has nothing to deliver.
+    pub(crate) fn to_raft(&self, applied: u64) -> Result<raft::Config, Error> {
         if self.election_ticks > TICKS_MAX {
             return Err(Error::Config(format!("election_ticks must be at most {TICKS_MAX}")));
         }
@@ -58,8 +64,7 @@ impl NodeConfig {
             id: self.id,
             election_tick: self.election_ticks,
             heartbeat_tick: self.heartbeat_ticks,
-            // Every committed entry is delivered again after a restart.
-            applied: 0,
+            applied,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: self.max_inflight_messages,
             // A leader that hears no quorum steps down instead of serving an island, and a node that comes back from a
@@ -72,7 +77,7 @@ impl NodeConfig {
             // a hundred megabytes to a follower that lags.
             batch_append: false,
             max_uncommitted_size: self.max_uncommitted_bytes,
-            max_committed_size_per_ready: COMMITTED_BYTES_PER_POLL,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_CYCLE,
             ..raft::Config::default()
         };
         config.validate().map_err(|error| Error::Config(error.to_string()))?;
@@ -128,7 +133,7 @@ mod tests {
             NodeConfig { max_uncommitted_bytes: 1, ..NodeConfig::new(1, 1) },
             NodeConfig { max_inflight_messages: 0, ..NodeConfig::new(1, 1) },
         ] {
-            assert!(matches!(config.to_raft(), Err(Error::Config(_))), "{config:?}");
+            assert!(matches!(config.to_raft(0), Err(Error::Config(_))), "{config:?}");
         }
     }
 }

@@ -23,22 +23,17 @@ pub enum Error {
         /// Node id in the configuration.
         given: u64,
     },
-    /// The members given differ from those the store was created with.
-    #[error("the log was created with members {stored}, not {given}: membership cannot be changed by configuration")]
+    /// The members given differ from those the store has at the same place of the log.
+    #[error("the log has members {stored} there, not {given}: membership cannot be changed by configuration")]
     MembersDiffer {
         /// Members in the store.
-        stored: Members,
+        stored: Box<Members>,
         /// Members given to open.
-        given: Members,
+        given: Box<Members>,
     },
-    /// This node is no member of its own cluster, or a new store was opened without members.
-    #[error("node {id} is not among the members {members}")]
-    NotAMember {
-        /// This node.
-        id: u64,
-        /// The members, possibly none.
-        members: Members,
-    },
+    /// The caller's state and the log do not fit together.
+    #[error("the state that was restored does not fit the log: {0}")]
+    Start(String),
     /// The leader knows of entries this node once acknowledged and no longer has: its disk lost them.
     #[error(
         "the log ends at {last}, but the leader saw this node acknowledge up to {commit}: the disk lost entries, so the \
@@ -49,12 +44,6 @@ pub enum Error {
         commit: u64,
         /// Last index on this disk.
         last: u64,
-    },
-    /// A committed entry is of a kind this version cannot apply.
-    #[error("entry {index} changes the membership, which this version cannot apply")]
-    Unsupported {
-        /// Index of the entry.
-        index: u64,
     },
     /// raft-rs refused a call.
     #[error("raft: {0}")]
@@ -91,6 +80,9 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
+    /// The members cannot be changed so, or not now.
+    #[error("the members cannot be changed: {0}")]
+    Members(String),
     /// An entry must not be empty: empty entries are what a new leader writes for itself.
     #[error("an entry must not be empty")]
     Empty,
@@ -105,7 +97,7 @@ pub enum ReadError {
     /// No leader is known; wait for an election.
     #[error("no leader is known")]
     NoLeader,
-    /// This node leads but has not committed an entry of its term yet; try again after the next polls.
+    /// This node leads but has not committed an entry of its term yet; try again after the next cycles.
     #[error("the leader has not committed an entry of its term yet")]
     NotReady,
     /// Too many reads wait for their index.

@@ -1,121 +1,115 @@
-//! One member of the cluster: raft-rs behind calls that never block on anything but this node's own disk.
+//! One member of the cluster: raft-rs behind calls that never block and never touch the disk, but for the one write that
+//! opens the store.
 
-use raft::{
-    GetEntriesContext, RawNode, StateRole,
-    eraftpb::{self, EntryType, HardState, MessageType},
-};
+mod delivery;
+mod durability;
+mod membership;
+mod opening;
+mod snapshots;
+mod stepping;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use raft::{GetEntriesContext, RawNode, StateRole, eraftpb::HardState};
 
 use crate::{
-    config::{APPEND_BYTES_PER_POLL, ENTRY_BYTES_MAX, NodeConfig, election_timeout},
+    config::{ENTRY_BYTES_MAX, NodeConfig, election_timeout},
     error::{Error, ProposeError, ReadError},
-    logging::raft_logger,
     members::Members,
     output::{Committed, Message, Output, Status},
     reads::{READS_PENDING_MAX, Reader},
-    storage::{Batch, Identity, LogStore},
-    wire::{self, WireError},
+    storage::{Batch, LogStore, Write},
 };
+use delivery::Delivery;
+use durability::Durability;
+pub use opening::Start;
+use snapshots::Parked;
 
 /// A raft node over a log store. Not `Sync`: one thread owns it; it may be sent to that thread.
 pub struct Node<S: LogStore> {
     config: NodeConfig,
     raw: RawNode<S>,
-    members: Members,
     reader: Reader,
-    /// What the store holds; a commit index that moved alone waits for the next write.
-    stored: HardState,
-    /// Highest index the caller applied.
-    applied: u64,
-    /// Bytes of appends taken in since the last poll.
-    unpolled_bytes: usize,
+    /// The members once everything committed and on this disk is taken in, and the entry up to which it was.
+    members: Members,
+    members_at: u64,
+    /// Ids that were seen leaving: they never come back, and what they still say is ignored.
+    removed: BTreeSet<u64>,
+    /// What the last write given out holds; a commit index that moved alone waits for the next write.
+    staged: HardState,
+    durability: Durability,
+    delivery: Delivery,
+    /// A snapshot or a cut that goes out with the next write.
+    pending: Batch,
+    /// A snapshot that a leader wants installed here, until the caller has its data.
+    parked: Option<Parked>,
+    /// As leader: ticks since each follower was offered a snapshot, with the snapshot's index.
+    offered: BTreeMap<u64, (u64, usize)>,
     stopped: bool,
 }
 
 impl<S: LogStore> Node<S> {
-    /// Starts the node on its store. A store that was never opened is founded with `voters_if_new`, which every
-    /// member must be given alike; one that was is checked against them, unless they are empty.
-    ///
-    /// # Errors
-    /// [`Error::Config`], [`Error::Foreign`], [`Error::MembersDiffer`], [`Error::NotAMember`] when store and
-    /// configuration don't belong together, [`Error::Store`] when the store cannot be written.
-    pub fn open(config: NodeConfig, mut store: S, voters_if_new: &[u64]) -> Result<Self, Error> {
-        let raft_config = config.to_raft()?;
-        let given = Members::new(voters_if_new)?;
-        let state = store.initial_state()?;
-        let Identity { node, incarnation } = store.identity();
-        let fresh = node == 0;
-        let members = if fresh { given } else { stored_members(&config, node, &state.conf_state, given)? };
-        if !members.contains(config.id) {
-            return Err(Error::NotAMember { id: config.id, members });
-        }
-        let reader = Reader { id: config.id, incarnation: incarnation + 1 };
-        store.append(&Batch {
-            conf_state: fresh.then(|| members.to_conf_state()),
-            identity: Some(Identity { node: config.id, incarnation: reader.incarnation }),
-            ..Batch::default()
-        })?;
-        let mut raw = RawNode::new(&raft_config, store, &raft_logger())?;
-        mark_applied(&mut raw);
-        let stored = state.hard_state;
-        let mut node = Self { config, raw, members, reader, stored, applied: 0, unpolled_bytes: 0, stopped: false };
-        node.draw_election_timeout();
-        Ok(node)
+    /// The writer for the writes that [`Node::ready`] gives out. Use one.
+    pub fn writer(&self) -> S::Writer {
+        self.raw.store().writer()
     }
 
     /// Lets one tick pass: elections, heartbeats.
     pub fn tick(&mut self) {
-        if !self.stopped {
-            self.raw.tick();
-            self.draw_election_timeout();
+        if self.stopped || self.would_rule_alone_too_early() {
+            return;
         }
-    }
-
-    /// Takes in a message that a peer's node handed to its `send`. Messages for another node, from a stranger, or more
-    /// than can be held until the next poll are ignored: to raft they were lost on the way.
-    ///
-    /// # Errors
-    /// [`Error::Wire`] for bytes that are no acceptable message, which is harmless; [`Error::LogLost`] when
-    /// the message proves that this disk lost entries.
-    pub fn step(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.check_running()?;
-        let message = wire::decode(bytes)?;
-        if message.to != self.config.id || !self.members.contains(message.from) {
-            tracing::debug!(from = message.from, to = message.to, "ignoring a message that is not for this node");
-            return Ok(());
-        }
-        if !self.admits(&message, bytes.len())? {
-            return Ok(());
-        }
-        match self.raw.step(message) {
-            // Both mean that the message came too late to matter.
-            Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
-            Err(error) => return Err(self.stop(error.into())),
-        }
+        self.raw.tick();
+        self.watch_offers();
         self.draw_election_timeout();
-        Ok(())
     }
 
-    /// Puts an entry into the log, if this node leads. Whether it commits is known when a poll returns it.
+    /// Puts an entry into the log, if this node leads. Whether it commits is known when a cycle returns it.
     ///
     /// # Errors
     /// [`ProposeError`]; nothing was written.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeError> {
-        if self.stopped {
-            return Err(ProposeError::Stopped);
-        }
+        self.check_leading()?;
         if data.is_empty() {
             return Err(ProposeError::Empty);
         }
         if data.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes: data.len(), limit: ENTRY_BYTES_MAX });
         }
-        let leader = self.raw.raft.leader_id;
-        // raft-rs would forward a follower's proposal, which could then commit twice or after its caller gave up.
-        if self.raw.raft.state != StateRole::Leader {
-            return Err(ProposeError::NotLeader { leader: (leader != 0).then_some(leader) });
+        if self.delivery.is_full() {
+            return Err(ProposeError::Busy);
         }
-        // As leader raft-rs drops proposals only over the limit of uncommitted bytes.
+        // As leader raft-rs drops proposals only over the limit of uncommitted bytes, and while it gives its
+        // leadership away.
         self.raw.propose(Vec::new(), data).map_err(|_| ProposeError::Busy)
+    }
+
+    /// Gives the leadership to a voter, as soon as that has the whole log; proposals are [`ProposeError::Busy`] until then,
+    /// for at most an election timeout.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], or [`ProposeError::Members`] when `to` cannot lead.
+    pub fn transfer_leader(&mut self, to: u64) -> Result<(), ProposeError> {
+        self.check_leading()?;
+        if to == self.config.id || !self.members.is_voter(to) {
+            return Err(ProposeError::Members(format!("{to} is no other voting member")));
+        }
+        self.raw.transfer_leader(to);
+        Ok(())
+    }
+
+    /// Gives up the leadership at once, naming the voter with the most of the log as successor: for a leader that cannot
+    /// write. Does nothing on others.
+    pub fn step_down(&mut self) {
+        if self.stopped || self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        if let Some(successor) = self.best_successor() {
+            self.raw.raft.send_timeout_now(successor);
+        }
+        let term = self.raw.raft.term;
+        self.raw.raft.become_follower(term, raft::INVALID_ID);
+        self.draw_election_timeout();
     }
 
     /// Starts a linearizable read, on the leader or a follower. `context` must not be in use by another read of this
@@ -145,23 +139,26 @@ impl<S: LogStore> Node<S> {
         Ok(())
     }
 
-    /// Whether a poll has something to do.
+    /// Whether a cycle has something to do.
     pub fn has_ready(&self) -> bool {
-        !self.stopped && self.raw.has_ready()
+        !self.stopped
+            && (self.raw.has_ready()
+                || self.pending != Batch::default()
+                || self.delivery.waits_below(self.deliverable())
+                || self.parked.as_ref().is_some_and(|parked| !parked.told))
     }
 
-    /// Runs one cycle: hands over what may be sent at once, writes and syncs, hands over what had to wait for the sync,
-    /// and returns what is committed. `send` must not block; it may drop messages.
+    /// Runs one cycle: stages what is to be written, hands over what may be sent before it is written, and returns what
+    /// is committed. `send` must not block; it may drop messages.
     ///
     /// # Errors
-    /// [`Error::Store`] when the log cannot be written, [`Error::Unsupported`] for an entry of a later version.
-    /// Both stop the node.
-    pub fn poll(&mut self, send: &mut dyn FnMut(Vec<Message>)) -> Result<Output, Error> {
+    /// [`Error::Store`] when the log refuses an entry that raft gave it; the node stops.
+    pub fn ready(&mut self, send: &mut dyn FnMut(Vec<Message>)) -> Result<Output, Error> {
         self.check_running()?;
         let mut output = Output::default();
-        if self.raw.has_ready() {
-            self.cycle(send, &mut output).map_err(|error| self.stop(error))?;
-        }
+        self.cycle(send, &mut output).map_err(|error| self.stop(error))?;
+        output.snapshot_offer = self.take_offer();
+        output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
         output.role = self.raw.raft.state.into();
         output.leader = self.raw.raft.leader_id;
         output.term = self.raw.raft.term;
@@ -170,55 +167,79 @@ impl<S: LogStore> Node<S> {
     }
 
     fn cycle(&mut self, send: &mut dyn FnMut(Vec<Message>), output: &mut Output) -> Result<(), Error> {
+        self.take_in_members()?;
         let mut ready = self.raw.ready();
-        self.unpolled_bytes = 0;
-        hand_over(ready.take_messages(), send);
+        let number = ready.number();
         for read in ready.take_read_states() {
             output.reads.extend(self.reader.decode(&read.request_ctx).map(|context| (context, read.index)));
         }
-        take_committed(ready.take_committed_entries(), &mut output.committed)?;
+        let mut batch = std::mem::take(&mut self.pending);
+        if !ready.snapshot().is_empty() {
+            output.restore = Some(self.restore(ready.snapshot(), &mut batch));
+        }
+        batch.entries = ready.take_entries();
         // A commit index that moved alone is not worth a sync: raft learns it again from the leader.
         if ready.must_sync() {
             let hard_state = self.raw.raft.hard_state();
-            let hard_state = (hard_state != self.stored).then_some(hard_state);
-            let batch = Batch { entries: ready.take_entries(), hard_state, ..Batch::default() };
-            self.raw.mut_store().append(&batch)?;
-            if let Some(hard_state) = batch.hard_state {
-                self.stored = hard_state;
+            if hard_state != self.staged {
+                batch.hard_state = Some(hard_state.clone());
+                self.staged = hard_state;
             }
         }
-        hand_over(ready.take_persisted_messages(), send);
-        let mut light = self.raw.advance_append(ready);
-        hand_over(light.take_messages(), send);
-        take_committed(light.take_committed_entries(), &mut output.committed)?;
-        mark_applied(&mut self.raw);
+        if batch != Batch::default() {
+            let write = Write { number, batch };
+            self.raw.mut_store().stage(&write)?;
+            self.durability.staged(&write, &self.staged);
+            output.write = Some(write);
+        }
+        let mut messages = ready.take_messages();
+        messages.extend(ready.take_persisted_messages());
+        self.durability.taken_in = 0;
+        self.durability.dispatch(messages, &self.raw.raft, send);
+        let yielded = ready.take_committed_entries();
+        self.raw.advance_append_async(ready);
+        if self.durability.is_idle() {
+            self.raw.on_persist_ready(number);
+        }
+        self.deliver(yielded, &mut output.committed)?;
         self.draw_election_timeout();
         Ok(())
     }
 
-    /// Tells the node that the caller applied every entry up to `index`.
+    /// Tells the node that the write of this number, and all before it, are on the disk. Votes and acknowledgements that
+    /// waited for it are handed over; what it committed comes with the next cycle.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn written(&mut self, number: u64, send: &mut dyn FnMut(Vec<Message>)) -> Result<(), Error> {
+        self.check_running()?;
+        self.durability.written(number, send);
+        self.raw.mut_store().settled(number);
+        self.raw.on_persist_ready(number);
+        Ok(())
+    }
+
+    /// Tells the node that the caller applied every entry up to `index`. Without it the node stops delivering once 64 MiB
+    /// wait to be applied.
     pub fn applied(&mut self, index: u64) {
-        self.applied = self.applied.max(index.min(self.raw.raft.raft_log.committed));
+        self.delivery.applied(index);
     }
 
     /// Committed entries from index `from` to before `to`, as many as fit in `max_bytes` (one at least). Fewer when
-    /// fewer are committed; none when `from` is not.
+    /// fewer are committed; none when `from` is not, or is no longer in the log.
     ///
     /// # Errors
     /// [`Error::Raft`] with the store's words when the log cannot be read; the node stops.
     pub fn entries(&mut self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<Committed>, Error> {
         self.check_running()?;
         let from = from.max(1);
-        let log = &self.raw.raft.raft_log;
-        let to = to.min(log.committed.min(log.persisted) + 1);
-        if from >= to {
+        let to = to.min(self.deliverable().saturating_add(1));
+        if from >= to || from < self.raw.raft.raft_log.first_index() {
             return Ok(Vec::new());
         }
         let read = self.raw.store().entries(from, to, max_bytes, GetEntriesContext::empty(false));
         let read = read.map_err(|error| self.stop(error.into()))?;
-        let mut committed = Vec::new();
-        take_committed(read, &mut committed)?;
-        Ok(committed)
+        Ok(read.into_iter().map(|entry| delivery::to_committed(entry, None)).collect())
     }
 
     /// Tells raft that messages to a peer are being lost, so that it probes instead of streaming.
@@ -234,6 +255,9 @@ impl<S: LogStore> Node<S> {
     /// [`Error::Raft`] when raft refuses.
     pub fn campaign(&mut self) -> Result<(), Error> {
         self.check_running()?;
+        if self.would_rule_alone_too_early() || !self.raw.raft.promotable() {
+            return Ok(());
+        }
         self.raw.campaign()?;
         self.draw_election_timeout();
         Ok(())
@@ -248,47 +272,39 @@ impl<S: LogStore> Node<S> {
             leader: raft.leader_id,
             term: raft.term,
             commit: raft.raft_log.committed,
-            applied: self.applied,
+            applied: self.delivery.applied,
+            first: raft.raft_log.first_index(),
             last: raft.raft_log.last_index(),
+            snapshot: self.latest_snapshot_index(),
+            unwritten: self.durability.unwritten(),
             members: self.members.clone(),
         }
     }
 
-    /// Whether raft-rs may see a message, given this node's log. It trusts its input and panics on some of what is
-    /// caught here.
-    fn admits(&mut self, message: &eraftpb::Message, bytes: usize) -> Result<bool, Error> {
+    /// Highest entry that is committed and on this disk.
+    fn deliverable(&self) -> u64 {
+        let log = &self.raw.raft.raft_log;
+        log.committed.min(log.persisted)
+    }
+
+    /// A node that alone is a quorum leads the moment it stands for election, without a message that could wait for its
+    /// disk; raft-rs insists that its log is on the disk by then.
+    fn would_rule_alone_too_early(&self) -> bool {
         let raft = &self.raw.raft;
-        let last = raft.raft_log.last_index();
-        match message.get_msg_type() {
-            MessageType::MsgSnapshot => return Err(WireError::Refused("snapshots are not supported").into()),
-            MessageType::MsgAppend => {
-                if self.unpolled_bytes + bytes > APPEND_BYTES_PER_POLL {
-                    tracing::debug!(from = message.from, "ignoring an append: too much waits to be written");
-                    return Ok(false);
-                }
-                self.unpolled_bytes += bytes;
-            }
-            // A leader never tells a follower of a commit beyond what the follower acknowledged.
-            MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
-                return Err(self.stop(Error::LogLost { commit: message.commit, last }));
-            }
-            // A follower cannot have matched what its leader never had. (A leader that crashed before its own sync can
-            // be told of what it sent, but then it no longer leads in that term.)
-            MessageType::MsgAppendResponse
-                if !message.reject
-                    && message.term == raft.term
-                    && raft.state == StateRole::Leader
-                    && message.index > last =>
-            {
-                return Err(WireError::Refused("an append is acknowledged beyond the log").into());
-            }
-            // Only a leader can answer; a follower of raft-rs would pass the request on under the asker's name.
-            MessageType::MsgReadIndex => {
-                return Ok(raft.state == StateRole::Leader && raft.pending_read_count() < READS_PENDING_MAX);
-            }
-            _ => {}
+        let settled = self.durability.is_idle() && raft.raft_log.persisted == raft.raft_log.last_index();
+        raft.state != StateRole::Leader && !settled && self.members.rules_alone(self.config.id)
+    }
+
+    fn check_leading(&self) -> Result<(), ProposeError> {
+        if self.stopped {
+            return Err(ProposeError::Stopped);
         }
-        Ok(true)
+        let leader = self.raw.raft.leader_id;
+        // raft-rs would forward a follower's proposal, which could then commit twice or after its caller gave up.
+        if self.raw.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader { leader: (leader != 0).then_some(leader) });
+        }
+        Ok(())
     }
 
     fn draw_election_timeout(&mut self) {
@@ -311,46 +327,4 @@ impl<S: LogStore> std::fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("status", &self.status()).field("stopped", &self.stopped).finish_non_exhaustive()
     }
-}
-
-/// The members of a store that was opened before, checked against what the caller knows.
-fn stored_members(
-    config: &NodeConfig,
-    node: u64,
-    conf_state: &eraftpb::ConfState,
-    given: Members,
-) -> Result<Members, Error> {
-    if node != config.id {
-        return Err(Error::Foreign { stored: node, given: config.id });
-    }
-    let stored = Members::of_conf_state(conf_state);
-    if !given.is_empty() && given != stored {
-        return Err(Error::MembersDiffer { stored, given });
-    }
-    Ok(stored)
-}
-
-/// Tells raft-rs that everything committed is applied, whatever the caller has applied. It uses that index only to
-/// guard changes of membership, of which this log has none; left behind, it would make raft-rs load all entries in
-/// between into memory at every election.
-fn mark_applied<S: LogStore>(raw: &mut RawNode<S>) {
-    let log = &raw.raft.raft_log;
-    let index = log.committed.min(log.persisted);
-    raw.advance_apply_to(index);
-}
-
-fn hand_over(messages: Vec<eraftpb::Message>, send: &mut dyn FnMut(Vec<Message>)) {
-    if !messages.is_empty() {
-        send(messages.into_iter().map(|message| Message { to: message.to, bytes: wire::encode(message) }).collect());
-    }
-}
-
-fn take_committed(entries: Vec<eraftpb::Entry>, committed: &mut Vec<Committed>) -> Result<(), Error> {
-    for mut entry in entries {
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(Error::Unsupported { index: entry.index });
-        }
-        committed.push(Committed { index: entry.index, term: entry.term, data: entry.take_data().into() });
-    }
-    Ok(())
 }

@@ -1,30 +1,124 @@
-//! What a node needs of a disk: [`LogStore`], the [`Batch`] that is written at once, and the checks that a log must
-//! pass before a node starts on it.
+//! What a node needs of a disk: a [`LogStore`] that the node reads and stages into, a [`LogWriter`] that makes staged
+//! writes durable on a thread of the caller's, and the checks that a log must pass before a node starts on it.
 
 pub(crate) mod engine;
 pub(crate) mod guard;
+pub(crate) mod image;
 pub(crate) mod memory;
+pub(crate) mod recent;
 pub(crate) mod tail;
 
 use std::path::PathBuf;
 
 use raft::{
-    RaftState, Storage, StorageError,
-    eraftpb::{ConfState, Entry, HardState},
+    Storage,
+    eraftpb::{Entry, HardState},
 };
+
+use crate::members::Members;
 
 /// Everything that one cycle makes durable, written as one checksummed record: after a crash all of it is there or
 /// none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
+    /// The log is emptied and goes on behind this entry, which a snapshot covers.
+    pub restart: Option<Boundary>,
     /// Entries, contiguous in index. They replace whatever the log holds from the first one's index on.
     pub entries: Vec<Entry>,
     /// Term, vote and commit index, if they changed.
     pub hard_state: Option<HardState>,
-    /// The membership, if it changed.
-    pub conf_state: Option<ConfState>,
+    /// The snapshot that others may be offered, if it changed.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Entries up to this one, with it, leave the log's front.
+    pub compact: Option<Boundary>,
     /// Who the log belongs to, written when a node opens its store.
     pub identity: Option<Identity>,
+}
+
+impl Batch {
+    /// Bytes of entries, with what each costs beside its data: what holding this batch in memory amounts to.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.iter().map(entry_bytes).sum()
+    }
+
+    /// Takes in a later batch, so that both can be written as one record.
+    pub(crate) fn merge(&mut self, later: &Self) {
+        if later.restart.is_some() {
+            self.restart = later.restart;
+            self.compact = None;
+            self.entries.clear();
+        }
+        if let Some(first) = later.entries.first() {
+            let kept = self.entries.partition_point(|entry| entry.index < first.index);
+            self.entries.truncate(kept);
+            self.entries.extend_from_slice(&later.entries);
+        }
+        self.compact = later.compact.or(self.compact);
+        self.identity = later.identity.or(self.identity);
+        if later.hard_state.is_some() {
+            self.hard_state = later.hard_state.clone();
+        }
+        if later.snapshot.is_some() {
+            self.snapshot = later.snapshot.clone();
+        }
+    }
+}
+
+/// What one entry costs in memory, roughly.
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + size_of::<Entry>()
+}
+
+/// A place in the log: an entry's index and term. 0 and 0 is the start that all logs share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Boundary {
+    /// Index of the entry.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+}
+
+/// A numbered batch: what [`crate::Node::ready`] wants on the disk, and a [`LogWriter`] puts there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    pub(crate) number: u64,
+    pub(crate) batch: Batch,
+}
+
+impl Write {
+    /// A batch with a number of its own: for tests and tools that write a log without a node.
+    pub fn new(number: u64, batch: Batch) -> Self {
+        Self { number, batch }
+    }
+
+    /// Its number, for [`crate::Node::written`]: ascending, not contiguous.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Bytes it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+}
+
+/// A snapshot of the caller's state as the log knows it: not the state, but where to find it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotMeta {
+    /// Last entry that the snapshot holds.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// The members once that entry was applied.
+    pub members: Members,
+    /// The caller's reference to the data (a hash, a length), at most [`crate::SNAPSHOT_DATA_BYTES_MAX`].
+    pub data: Vec<u8>,
+}
+
+impl SnapshotMeta {
+    pub(crate) fn boundary(&self) -> Boundary {
+        Boundary { index: self.index, term: self.term }
+    }
 }
 
 /// Whose log this is.
@@ -39,25 +133,69 @@ pub struct Identity {
 /// A log on a disk. The reading half is raft's own [`Storage`].
 ///
 /// # Contract
-/// * `append` is durable when it returns `Ok`, as a whole; what it wrote is visible to the reading half at once.
-/// * After an `Err` from `append` nothing may be assumed; the node makes no further call.
-/// * `entries` stops at `max_size` (one entry at least), and the log starts at index 1.
+/// * What was staged is visible to the reading half at once, whether it reached the disk or not.
+/// * `entries` stops at `max_size` (one entry at least).
 /// * What raft itself asks for must be readable: raft-rs panics with the store's error when it is not, and that is
 ///   meant to end the process.
 pub trait LogStore: Storage {
-    /// Writes a batch and syncs it.
+    /// Makes staged writes durable, on any thread.
+    type Writer: LogWriter;
+
+    /// The writer of this store. There is one disk: use one writer, and give it the writes in their order.
+    fn writer(&self) -> Self::Writer;
+
+    /// Takes in a write in memory; it becomes durable by the writer, later.
     ///
     /// # Errors
-    /// [`StoreError`] names the path and the action that failed.
-    fn append(&mut self, batch: &Batch) -> Result<(), StoreError>;
+    /// [`StoreError::Io`] if the batch doesn't fit the log, which would be a mistake of this crate's or raft's; nothing
+    /// was taken in.
+    fn stage(&mut self, write: &Write) -> Result<(), StoreError>;
+
+    /// The write of this number, and all before it, are on the disk.
+    fn settled(&mut self, number: u64);
 
     /// Whose log this is.
     fn identity(&self) -> Identity;
+
+    /// The snapshot that others may be offered; of index 0 and without data as long as none was taken.
+    fn latest_snapshot(&self) -> Option<&SnapshotMeta>;
+
+    /// Sets the membership that [`Storage::initial_state`] reports: that of the caller's state.
+    fn start_with(&mut self, members: &Members);
+
+    /// Indices of entries from `from` on that change the membership, ascending.
+    fn changes(&self, from: u64) -> Vec<u64>;
+
+    /// Whether a snapshot was asked for since the last call that could not be served.
+    fn take_snapshot_wanted(&self) -> bool;
+}
+
+/// The writing half of a log.
+///
+/// # Contract
+/// * When `write` returns `Ok`, all writes given are durable, as if each had been written and synced in order. Several
+///   share one sync: that is the group commit.
+/// * After [`StoreError::NoSpace`] the log is as it was or holds the first of the writes; the same writes may be given
+///   again. After any other error, or a panic (raft-engine's answer to a failed sync), the process must end.
+pub trait LogWriter: Send {
+    /// Writes and syncs.
+    ///
+    /// # Errors
+    /// [`StoreError`] names the path and the action that failed.
+    fn write(&mut self, writes: &[Write]) -> Result<(), StoreError>;
 }
 
 /// A failure of the disk or a log that must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
+    /// The disk is full. Nothing was acknowledged; the same write may be tried again once there is room.
+    #[error("no space left for the log in {}: {needed} bytes are needed", path.display())]
+    NoSpace {
+        /// The log's folder.
+        path: PathBuf,
+        /// Bytes that could not be written.
+        needed: u64,
+    },
     /// The operating system refused.
     #[error("cannot {action} the log in {}: {detail}", path.display())]
     Io {
@@ -84,131 +222,9 @@ pub enum StoreError {
     },
 }
 
-/// What a store keeps in memory about its log: small, so that terms and bounds cost no disk access.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Image {
-    pub(crate) identity: Identity,
-    pub(crate) hard_state: HardState,
-    pub(crate) conf_state: ConfState,
-    /// Last index, 0 when empty.
-    pub(crate) last: u64,
-    /// Runs of equal terms: (first index, term), ascending in both. A log has as many runs as it had leaders.
-    terms: Vec<(u64, u64)>,
-}
-
-impl Image {
-    /// Takes in a batch that was (or is about to be) written.
-    ///
-    /// # Errors
-    /// A sentence if the batch doesn't fit the log: a gap, an index or term that goes back. That would be our own
-    /// mistake or raft's, and must not reach a disk.
-    pub(crate) fn take(&mut self, batch: &Batch) -> Result<(), String> {
-        if let Some(first) = batch.entries.first() {
-            let known = self.term(first.index.saturating_sub(1)).ok();
-            let Some(before) = known.filter(|_| first.index > 0) else {
-                return Err(format!("entry {} does not follow the log's end {}", first.index, self.last));
-            };
-            check_run(first.index, before, &batch.entries)?;
-            self.terms.retain(|&(index, _)| index < first.index);
-            self.extend(&batch.entries);
-        }
-        if let Some(hard_state) = &batch.hard_state {
-            self.hard_state = hard_state.clone();
-        }
-        if let Some(conf_state) = &batch.conf_state {
-            self.conf_state = conf_state.clone();
-        }
-        if let Some(identity) = batch.identity {
-            self.identity = identity;
-        }
-        self.check()
+impl StoreError {
+    /// Whether the same write may be tried again.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace { .. })
     }
-
-    /// Takes in entries read back from the disk, in order, checking that they form a log.
-    pub(crate) fn load(&mut self, entries: &[Entry]) -> Result<(), String> {
-        check_run(self.last + 1, self.terms.last().map_or(0, |&(_, term)| term), entries)?;
-        self.extend(entries);
-        Ok(())
-    }
-
-    fn extend(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            if self.terms.last().is_none_or(|&(_, term)| term != entry.term) {
-                self.terms.push((entry.index, entry.term));
-            }
-            self.last = entry.index;
-        }
-    }
-
-    /// Forgets the entries, to load fewer.
-    pub(crate) fn rewind(&mut self) {
-        self.last = 0;
-        self.terms.clear();
-    }
-
-    /// Whether term, vote, commit, membership and entries can belong to one log.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let HardState { term, commit, .. } = self.hard_state;
-        if commit > self.last {
-            return Err(format!("entries up to {commit} are committed, but the log ends at {}", self.last));
-        }
-        let last_term = self.terms.last().map_or(0, |&(_, term)| term);
-        if last_term > term {
-            return Err(format!("the log holds an entry of term {last_term}, but the node's term is {term}"));
-        }
-        if self.conf_state.voters.is_empty() && (self.last > 0 || term > 0) {
-            return Err("the log has entries or votes, but no members".to_owned());
-        }
-        if self.identity.node == 0 && !self.conf_state.voters.is_empty() {
-            return Err("the log has members, but belongs to no node".to_owned());
-        }
-        Ok(())
-    }
-
-    pub(crate) fn raft_state(&self) -> RaftState {
-        RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() }
-    }
-
-    /// The term of an entry; 0 for index 0, the start that all logs share.
-    pub(crate) fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == 0 {
-            return Ok(0);
-        }
-        if index > self.last {
-            return Err(raft::Error::Store(StorageError::Unavailable));
-        }
-        let run = self.terms.partition_point(|&(first, _)| first <= index);
-        Ok(self.terms[run - 1].1)
-    }
-
-    /// Checks a range that raft asks for, `low` inclusive and `high` exclusive.
-    pub(crate) fn check_range(&self, low: u64, high: u64) -> raft::Result<()> {
-        if low == 0 {
-            return Err(raft::Error::Store(StorageError::Compacted));
-        }
-        if low > high || high > self.last + 1 {
-            return Err(raft::Error::Store(StorageError::Unavailable));
-        }
-        Ok(())
-    }
-}
-
-/// Checks that entries start at `index`, have no gaps, and that terms never fall.
-fn check_run(mut index: u64, mut term: u64, entries: &[Entry]) -> Result<(), String> {
-    for entry in entries {
-        if entry.index != index {
-            return Err(format!("entry {index} was expected, entry {} was found", entry.index));
-        }
-        if entry.term < term || entry.term == 0 {
-            return Err(format!("entry {index} has term {} after an entry of term {term}", entry.term));
-        }
-        term = entry.term;
-        index += 1;
-    }
-    Ok(())
-}
-
-/// raft asks for snapshots only of a log that was truncated, which this one never is; "later" is always right.
-pub(crate) fn no_snapshot() -> raft::Error {
-    raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable)
 }

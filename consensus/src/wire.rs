@@ -12,11 +12,14 @@ use prost::{
 };
 use raft::eraftpb;
 
+mod members;
+
 use crate::{
-    config::{APPEND_BYTES_MAX, ENTRY_BYTES_MAX},
-    members::MEMBERS_MAX,
+    config::{APPEND_BYTES_MAX, ENTRY_BYTES_MAX, SNAPSHOT_DATA_BYTES_MAX},
     reads::CONTEXT_BYTES,
 };
+pub(crate) use members::WireConfState;
+pub(crate) use members::decode_change;
 
 /// Longest message accepted or produced, in bytes: one entry of the largest size, or a megabyte of smaller ones, with
 /// room for headers.
@@ -105,21 +108,6 @@ struct WireSnapshotMetadata {
     index: u64,
     #[prost(uint64, tag = "3")]
     term: u64,
-}
-
-/// `eraftpb.ConfState`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireConfState {
-    #[prost(uint64, repeated, tag = "1")]
-    voters: Vec<u64>,
-    #[prost(uint64, repeated, tag = "2")]
-    learners: Vec<u64>,
-    #[prost(uint64, repeated, tag = "3")]
-    voters_outgoing: Vec<u64>,
-    #[prost(uint64, repeated, tag = "4")]
-    learners_next: Vec<u64>,
-    #[prost(bool, tag = "5")]
-    auto_leave: bool,
 }
 
 const FIELD_TO: u32 = 2;
@@ -211,7 +199,7 @@ fn check(message: &eraftpb::Message) -> Result<(), WireError> {
             return refuse("a message of this type never leaves its node");
         }
         MsgPropose => return refuse("followers do not forward proposals"),
-        MsgTransferLeader | MsgTimeoutNow => return refuse("leadership is not transferred"),
+        MsgTransferLeader => return refuse("only a leader's own caller gives its leadership away"),
         MsgReadIndex | MsgReadIndexResp => {
             let [entry] = message.get_entries() else { return refuse("a read must carry one context") };
             if entry.data.len() != CONTEXT_BYTES {
@@ -219,10 +207,11 @@ fn check(message: &eraftpb::Message) -> Result<(), WireError> {
             }
         }
         MsgAppend => check_entries(message)?,
+        MsgSnapshot => members::check_snapshot(message)?,
         MsgAppendResponse
         | MsgRequestVote
         | MsgRequestVoteResponse
-        | MsgSnapshot
+        | MsgTimeoutNow
         | MsgHeartbeat
         | MsgHeartbeatResponse
         | MsgRequestPreVote
@@ -242,7 +231,7 @@ fn check(message: &eraftpb::Message) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Entries must continue the message's index and term, end within its term, and change no membership.
+/// Entries must continue the message's index and term, end within its term, and be of a kind this version writes.
 fn check_entries(message: &eraftpb::Message) -> Result<(), WireError> {
     let mut index = message.index;
     let mut term = message.log_term;
@@ -251,10 +240,14 @@ fn check_entries(message: &eraftpb::Message) -> Result<(), WireError> {
         if entry.index != index || entry.term < term || entry.term > message.term || entry.term == 0 {
             return Err(WireError::Refused("entries do not follow each other"));
         }
-        if entry.get_entry_type() != eraftpb::EntryType::EntryNormal {
-            return Err(WireError::Refused("membership is fixed"));
+        match entry.get_entry_type() {
+            eraftpb::EntryType::EntryNormal if entry.context.is_empty() => {}
+            eraftpb::EntryType::EntryConfChangeV2 => {
+                decode_change(&entry.data)?;
+            }
+            _ => return Err(WireError::Refused("an entry is of a kind that nobody writes")),
         }
-        if entry.data.len() > ENTRY_BYTES_MAX || !entry.context.is_empty() {
+        if entry.data.len() + entry.context.len() > ENTRY_BYTES_MAX {
             return Err(WireError::Refused("an entry is too long"));
         }
         term = entry.term;
@@ -267,16 +260,7 @@ fn to_wire(mut message: eraftpb::Message) -> WireMessage {
         let mut snapshot = message.take_snapshot();
         let metadata = snapshot.has_metadata().then(|| {
             let mut metadata = snapshot.take_metadata();
-            let conf_state = metadata.has_conf_state().then(|| {
-                let state = metadata.take_conf_state();
-                WireConfState {
-                    voters: state.voters,
-                    learners: state.learners,
-                    voters_outgoing: state.voters_outgoing,
-                    learners_next: state.learners_next,
-                    auto_leave: state.auto_leave,
-                }
-            });
+            let conf_state = metadata.has_conf_state().then(|| metadata.take_conf_state().into());
             WireSnapshotMetadata { conf_state, index: metadata.index, term: metadata.term }
         });
         WireSnapshot { data: snapshot.take_data(), metadata }
@@ -339,33 +323,22 @@ fn from_wire(wire: WireMessage) -> Result<eraftpb::Message, WireError> {
         ..eraftpb::Message::default()
     };
     if let Some(snapshot) = wire.snapshot {
-        message.set_snapshot(snapshot_from_wire(snapshot)?);
+        message.set_snapshot(snapshot_from_wire(snapshot));
     }
     Ok(message)
 }
 
-fn snapshot_from_wire(wire: WireSnapshot) -> Result<eraftpb::Snapshot, WireError> {
+fn snapshot_from_wire(wire: WireSnapshot) -> eraftpb::Snapshot {
     let mut snapshot = eraftpb::Snapshot { data: wire.data, ..eraftpb::Snapshot::default() };
     if let Some(wire) = wire.metadata {
         let mut metadata =
             eraftpb::SnapshotMetadata { index: wire.index, term: wire.term, ..eraftpb::SnapshotMetadata::default() };
         if let Some(state) = wire.conf_state {
-            let sets = [&state.voters, &state.learners, &state.voters_outgoing, &state.learners_next];
-            if sets.iter().any(|set| set.len() > MEMBERS_MAX) {
-                return Err(WireError::Refused("a snapshot names too many members"));
-            }
-            metadata.set_conf_state(eraftpb::ConfState {
-                voters: state.voters,
-                learners: state.learners,
-                voters_outgoing: state.voters_outgoing,
-                learners_next: state.learners_next,
-                auto_leave: state.auto_leave,
-                ..eraftpb::ConfState::default()
-            });
+            metadata.set_conf_state(state.into());
         }
         snapshot.set_metadata(metadata);
     }
-    Ok(snapshot)
+    snapshot
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ fn disturb(cluster: &mut Cluster, random: &mut Random, observer: &mut Observer, 
             }
         }
         _ => {
-            let _ = cluster.poll(id);
+            let _ = cluster.cycle(id);
         }
     }
 }

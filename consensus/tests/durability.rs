@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::{
     fs,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -10,12 +12,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use common::append;
 use matrixai_consensus::{
-    Batch, EngineStore, Identity, LogStore, MemoryDisk, MemoryStore, Message, Node, NodeConfig, Role, StoreError,
+    Batch, EngineStore, Identity, LogStore, LogWriter as _, MemoryDisk, MemoryStore, Message, Node, NodeConfig, Role,
+    Start, StoreError,
 };
 use raft::{
     GetEntriesContext, Storage,
-    eraftpb::{ConfState, Entry, HardState},
+    eraftpb::{Entry, HardState},
 };
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};
 
@@ -162,17 +166,23 @@ impl FileSystem for Recorder {
     }
 }
 
-/// Polls a node until nothing is ready, noting what leaves it; its messages are returned.
+/// Runs cycles of a node until nothing is ready, noting what leaves it; its messages are returned.
 fn drain<S: LogStore>(node: &mut Node<S>, recorder: &Recorder) -> Vec<Message> {
     let mut sent = Vec::new();
+    let mut writer = node.writer();
     while node.has_ready() {
-        let output = node.poll(&mut |messages| {
+        let mut send = |messages: Vec<Message>| {
             // The first field of a message is its type.
             messages.iter().for_each(|message| recorder.note(Event::Sent(message.bytes[1])));
             sent.extend(messages);
-        });
-        for entry in output.unwrap().committed {
+        };
+        let output = node.ready(&mut send).unwrap();
+        for entry in output.committed {
             recorder.note(Event::Committed(entry.index));
+        }
+        if let Some(write) = output.write {
+            writer.write(std::slice::from_ref(&write)).unwrap();
+            node.written(write.number(), &mut send).unwrap();
         }
     }
     sent
@@ -191,7 +201,7 @@ fn recorded(id: u64, voters: &[u64]) -> (tempfile::TempDir, Recorder, Node<Engin
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::default();
     let store = EngineStore::open_with_file_system(&folder.path().join("log"), Arc::new(recorder.clone())).unwrap();
-    let node = Node::open(NodeConfig::new(id, 1), store, voters).unwrap();
+    let node = Node::open(NodeConfig::new(id, 1), store, &Start::genesis(voters).unwrap()).unwrap();
     (folder, recorder, node)
 }
 
@@ -219,7 +229,7 @@ fn a_cluster_of_one_returns_an_entry_only_after_its_sync() {
 /// The other node of a cluster of two; its disk is of no interest.
 fn peer() -> Node<MemoryStore> {
     let store = MemoryStore::open(&MemoryDisk::new()).unwrap();
-    Node::open(NodeConfig::new(1, 1), store, &[1, 2]).unwrap()
+    Node::open(NodeConfig::new(1, 1), store, &Start::genesis(&[1, 2]).unwrap()).unwrap()
 }
 
 /// Carries messages between the two until neither has any.
@@ -276,12 +286,7 @@ fn hard_state(term: u64, commit: u64) -> Option<HardState> {
 }
 
 fn founding() -> Batch {
-    Batch {
-        conf_state: Some(ConfState { voters: vec![1], ..ConfState::default() }),
-        hard_state: hard_state(1, 0),
-        identity: Some(Identity { node: 1, incarnation: 1 }),
-        ..Batch::default()
-    }
+    Batch { hard_state: hard_state(1, 0), identity: Some(Identity { node: 1, incarnation: 1 }), ..Batch::default() }
 }
 
 /// Bytes without a pattern, so that they neither compress nor hold a sector of zeros.
@@ -360,7 +365,7 @@ fn cut_power(folder: &Path, pending: &[Pending], acknowledged: u64) {
         let mut store = EngineStore::open(&after).unwrap();
         let next = last + 1;
         if next <= SIZES.len() as u64 {
-            store.append(&entry(next, SIZES[next as usize - 1])).unwrap();
+            append(&mut store, &entry(next, SIZES[next as usize - 1])).unwrap();
             drop(store);
             assert_log(&after, next);
         }
@@ -373,10 +378,10 @@ fn acknowledged_entries_survive_a_power_cut_at_any_sync() {
     let path = folder.path().join("log");
     let recorder = Recorder::default();
     let mut store = EngineStore::open_with_file_system(&path, Arc::new(recorder.clone())).unwrap();
-    store.append(&founding()).unwrap();
+    append(&mut store, &founding()).unwrap();
     recorder.lock().before_sync = Some(cut_power);
     for (at, &bytes) in SIZES.iter().enumerate() {
-        store.append(&entry(at as u64 + 1, bytes)).unwrap();
+        append(&mut store, &entry(at as u64 + 1, bytes)).unwrap();
         recorder.lock().acknowledged = at as u64 + 1;
     }
     recorder.lock().before_sync = None;
@@ -389,10 +394,10 @@ fn closed_log() -> (tempfile::TempDir, PathBuf, Vec<usize>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let file = path.join("0000000000000001.raftlog");
-    EngineStore::open(&path).unwrap().append(&founding()).unwrap();
+    append(&mut EngineStore::open(&path).unwrap(), &founding()).unwrap();
     let mut ends = vec![fs::metadata(&file).unwrap().len() as usize];
     for (at, &bytes) in SIZES.iter().enumerate() {
-        EngineStore::open(&path).unwrap().append(&entry(at as u64 + 1, bytes)).unwrap();
+        append(&mut EngineStore::open(&path).unwrap(), &entry(at as u64 + 1, bytes)).unwrap();
         ends.push(fs::metadata(&file).unwrap().len() as usize);
     }
     (folder, file, ends)
@@ -457,10 +462,10 @@ fn a_log_without_its_beginning_or_middle_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let mut store = EngineStore::open(&path).unwrap();
-    store.append(&founding()).unwrap();
+    append(&mut store, &founding()).unwrap();
     // Three files' worth.
     for index in 1..=66 {
-        store.append(&entry(index, 2 << 20)).unwrap();
+        append(&mut store, &entry(index, 2 << 20)).unwrap();
     }
     drop(store);
     let file = |number| format!("{number:016}.raftlog");

@@ -2,7 +2,7 @@
 //! write down what is printed now; then read the difference before believing it.
 //!
 //! Commands: `nodes N` · `tick N` (all nodes, settling after each) · `elect [NODE]` (that node stands for election;
-//! then ticks until one leads all that run) · `propose NODE TEXT..` (the texts without a poll between) · `read NODE
+//! then ticks until one leads all that run) · `propose NODE TEXT..` (the texts without a cycle between) · `read NODE
 //! CONTEXT` · `isolate NODE` · `heal` · `crash NODE` · `start NODE` · `full NODE` (its disk refuses writes) · `space
 //! NODE` · `lose NODE INDEX` (its disk forgets what is behind) · `garble NODE` (bytes that are no message) · `status` ·
 //! `log NODE` · `syncs NODE COMMAND..` (how often its disk synced during a command).
@@ -86,9 +86,9 @@ impl Stage {
             }
             "syncs" => {
                 let disk = self.cluster.machines[&number(1)].disk.clone();
-                let before = disk.appends();
+                let before = disk.syncs();
                 out = self.run(&words[2..].join(" "));
-                writeln!(out, "{} synced", disk.appends() - before).unwrap();
+                writeln!(out, "{} synced", disk.syncs() - before).unwrap();
             }
             other => panic!("unknown command {other:?}"),
         }

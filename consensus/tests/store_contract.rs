@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use matrixai_consensus::{Batch, EngineStore, Identity, LogStore, MemoryDisk, MemoryStore, StoreError};
+mod common;
+
+use common::append;
+use matrixai_consensus::{
+    Batch, Boundary, EngineStore, Identity, LogStore, LogWriter as _, Members, MemoryDisk, MemoryStore, SnapshotMeta,
+    StoreError, Write,
+};
 use raft::{
     GetEntriesContext, Storage, StorageError,
-    eraftpb::{ConfState, Entry, HardState},
+    eraftpb::{Entry, HardState},
 };
 
 /// A place where a store can be opened again and again.
@@ -49,7 +55,7 @@ fn hard_state(term: u64, vote: u64, commit: u64) -> Option<HardState> {
 /// What a node writes when it founds its store.
 fn founding() -> Batch {
     Batch {
-        conf_state: Some(ConfState { voters: vec![1, 2, 3], ..ConfState::default() }),
+        snapshot: Some(SnapshotMeta { members: Members::new(&[1, 2, 3]).unwrap(), ..SnapshotMeta::default() }),
         identity: Some(Identity { node: 2, incarnation: 1 }),
         ..Batch::default()
     }
@@ -70,11 +76,10 @@ fn a_new_store_is_empty<P: Place>() {
 fn what_was_appended_is_there_at_once_and_after_reopening<P: Place>() {
     let place = P::new();
     let mut store = place.open();
-    store.append(&founding()).unwrap();
+    append(&mut store, &founding()).unwrap();
     let first = Batch { entries: entries(1..=3, 1, 10), hard_state: hard_state(1, 2, 0), ..Batch::default() };
-    store.append(&first).unwrap();
-    store
-        .append(&Batch { entries: entries(4..=5, 2, 0), hard_state: hard_state(2, 0, 4), ..Batch::default() })
+    append(&mut store, &first).unwrap();
+    append(&mut store, &Batch { entries: entries(4..=5, 2, 0), hard_state: hard_state(2, 0, 4), ..Batch::default() })
         .unwrap();
     let expected = [entries(1..=3, 1, 10), entries(4..=5, 2, 0)].concat();
     let check = |store: &P::Store| {
@@ -82,7 +87,7 @@ fn what_was_appended_is_there_at_once_and_after_reopening<P: Place>() {
         assert_eq!(read(store, 3, 5, None), expected[2..4]);
         let state = store.initial_state().unwrap();
         assert_eq!(Some(state.hard_state), hard_state(2, 0, 4));
-        assert_eq!(Some(state.conf_state), founding().conf_state);
+        assert_eq!(store.latest_snapshot(), founding().snapshot.as_ref());
         assert_eq!(Some(store.identity()), founding().identity);
         assert_eq!((0..=5).map(|index| store.term(index).unwrap()).collect::<Vec<_>>(), [0, 1, 1, 1, 2, 2]);
         assert_eq!(store.last_index().unwrap(), 5);
@@ -97,12 +102,10 @@ fn what_was_appended_is_there_at_once_and_after_reopening<P: Place>() {
 fn a_new_leaders_entries_replace_the_rest_of_the_log<P: Place>() {
     let place = P::new();
     let mut store = place.open();
-    store.append(&founding()).unwrap();
-    store
-        .append(&Batch { entries: entries(1..=9, 1, 5), hard_state: hard_state(1, 0, 3), ..Batch::default() })
+    append(&mut store, &founding()).unwrap();
+    append(&mut store, &Batch { entries: entries(1..=9, 1, 5), hard_state: hard_state(1, 0, 3), ..Batch::default() })
         .unwrap();
-    store
-        .append(&Batch { entries: entries(4..=5, 3, 7), hard_state: hard_state(3, 0, 3), ..Batch::default() })
+    append(&mut store, &Batch { entries: entries(4..=5, 3, 7), hard_state: hard_state(3, 0, 3), ..Batch::default() })
         .unwrap();
     let expected = [entries(1..=3, 1, 5), entries(4..=5, 3, 7)].concat();
     let check = |store: &P::Store| {
@@ -120,9 +123,9 @@ fn a_new_leaders_entries_replace_the_rest_of_the_log<P: Place>() {
 fn reads_stop_at_their_size_but_return_one<P: Place>() {
     let place = P::new();
     let mut store = place.open();
-    store.append(&founding()).unwrap();
+    append(&mut store, &founding()).unwrap();
     let batch = Batch { entries: entries(1..=100, 1, 1000), hard_state: hard_state(1, 0, 0), ..Batch::default() };
-    store.append(&batch).unwrap();
+    append(&mut store, &batch).unwrap();
     let check = |store: &P::Store| {
         assert_eq!(read(store, 10, 101, Some(0)).len(), 1);
         assert_eq!(read(store, 10, 101, Some(5500)).len(), 5);
@@ -140,9 +143,8 @@ fn reads_stop_at_their_size_but_return_one<P: Place>() {
 fn batches_that_fit_no_log_are_refused_unwritten<P: Place>() {
     let place = P::new();
     let mut store = place.open();
-    store.append(&founding()).unwrap();
-    store
-        .append(&Batch { entries: entries(1..=3, 2, 1), hard_state: hard_state(2, 0, 0), ..Batch::default() })
+    append(&mut store, &founding()).unwrap();
+    append(&mut store, &Batch { entries: entries(1..=3, 2, 1), hard_state: hard_state(2, 0, 0), ..Batch::default() })
         .unwrap();
     let batch = |entries| Batch { entries, hard_state: hard_state(3, 0, 0), ..Batch::default() };
     let torn = [entries(4..=4, 3, 1), entries(6..=6, 3, 1)].concat();
@@ -156,7 +158,7 @@ fn batches_that_fit_no_log_are_refused_unwritten<P: Place>() {
         ("a commit beyond the end", Batch { hard_state: hard_state(3, 0, 4), ..Batch::default() }),
         ("a term below the entries'", Batch { hard_state: hard_state(1, 0, 0), ..Batch::default() }),
     ] {
-        assert!(matches!(store.append(&wrong), Err(StoreError::Io { .. })), "{what}");
+        assert!(matches!(append(&mut store, &wrong), Err(StoreError::Io { .. })), "{what}");
         assert_eq!(store.last_index().unwrap(), 3, "{what}");
     }
     drop(store);
@@ -166,7 +168,7 @@ fn batches_that_fit_no_log_are_refused_unwritten<P: Place>() {
 fn large_logs_come_back_whole<P: Place>() {
     let place = P::new();
     let mut store = place.open();
-    store.append(&founding()).unwrap();
+    append(&mut store, &founding()).unwrap();
     // More than is kept in memory or read at a time, in entries that compress to nothing and some that are not
     // compressed.
     for chunk in 0..20 {
@@ -177,7 +179,7 @@ fn large_logs_come_back_whole<P: Place>() {
             hard_state: hard_state(1, 0, from),
             ..Batch::default()
         };
-        store.append(&batch).unwrap();
+        append(&mut store, &batch).unwrap();
     }
     drop(store);
     let store = place.open();
@@ -188,6 +190,114 @@ fn large_logs_come_back_whole<P: Place>() {
             assert_eq!((entry.index, entry.data.iter().all(|&byte| byte == index as u8)), (index, true));
             index += 1;
         }
+    }
+}
+
+fn what_is_staged_is_readable_and_lost_without_a_write<P: Place>() {
+    let place = P::new();
+    let mut store = place.open();
+    append(&mut store, &founding()).unwrap();
+    append(&mut store, &Batch { entries: entries(1..=9, 1, 40), hard_state: hard_state(1, 0, 3), ..Batch::default() })
+        .unwrap();
+    // A new leader's entries replace some, twice, and neither has reached the disk.
+    let second = Batch { entries: entries(5..=6, 2, 7), hard_state: hard_state(2, 0, 3), ..Batch::default() };
+    let third = Batch { entries: entries(6..=8, 3, 9), hard_state: hard_state(3, 0, 4), ..Batch::default() };
+    let writes = [Write::new(1_000_001, second), Write::new(1_000_007, third)];
+    for write in &writes {
+        store.stage(write).unwrap();
+    }
+    let staged = [entries(1..=4, 1, 40), entries(5..=5, 2, 7), entries(6..=8, 3, 9)].concat();
+    assert_eq!(read(&store, 1, 9, None), staged);
+    assert_eq!((store.last_index().unwrap(), store.term(5).unwrap()), (8, 2));
+    drop(store);
+    let mut store = place.open();
+    assert_eq!(read(&store, 1, 10, None), entries(1..=9, 1, 40), "the power was cut before the write");
+    // Both in one group.
+    for write in &writes {
+        store.stage(write).unwrap();
+    }
+    store.writer().write(&writes).unwrap();
+    store.settled(1_000_007);
+    assert_eq!(read(&store, 1, 9, None), staged);
+    drop(store);
+    let store = place.open();
+    assert_eq!(read(&store, 1, 9, None), staged);
+    assert_eq!(Some(store.initial_state().unwrap().hard_state), hard_state(3, 0, 4));
+}
+
+fn taken(index: u64, term: u64) -> Option<SnapshotMeta> {
+    let members = Members::new(&[1, 2, 3]).unwrap();
+    Some(SnapshotMeta { index, term, members, data: b"hash of the data".to_vec() })
+}
+
+fn a_log_cut_behind_a_snapshot_starts_there<P: Place>() {
+    let place = P::new();
+    let mut store = place.open();
+    append(&mut store, &founding()).unwrap();
+    append(&mut store, &Batch { entries: entries(1..=4, 1, 9), hard_state: hard_state(1, 0, 4), ..Batch::default() })
+        .unwrap();
+    append(&mut store, &Batch { entries: entries(5..=9, 2, 9), hard_state: hard_state(2, 0, 8), ..Batch::default() })
+        .unwrap();
+    let behind = |index, term| Batch { compact: Some(Boundary { index, term }), ..Batch::default() };
+    for wrong in [behind(3, 1), behind(5, 1), behind(10, 2)] {
+        assert!(append(&mut store, &wrong).is_err(), "no snapshot, another term, beyond the end: {wrong:?}");
+    }
+    append(&mut store, &Batch { snapshot: taken(7, 2), ..behind(4, 1) }).unwrap();
+    append(&mut store, &behind(6, 2)).unwrap();
+    let check = |store: &P::Store, last: u64| {
+        assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (7, last));
+        assert_eq!((store.term(6).unwrap(), store.term(7).unwrap()), (2, 2));
+        assert_eq!(store.term(5), Err(raft::Error::Store(StorageError::Compacted)));
+        let gone = Err(raft::Error::Store(StorageError::Compacted));
+        assert_eq!(store.entries(6, 8, None, GetEntriesContext::empty(false)), gone);
+        assert_eq!(read(store, 7, 10, None), entries(7..=9, 2, 9));
+        assert_eq!(store.latest_snapshot(), taken(7, 2).as_ref());
+        assert_eq!(Some(store.identity()), founding().identity);
+    };
+    check(&store, 9);
+    drop(store);
+    let mut store = place.open();
+    check(&store, 9);
+    assert_eq!(store.snapshot(0, 3).unwrap().data, b"hash of the data"[..]);
+    assert!(!store.take_snapshot_wanted());
+    for (request, to) in [(8, 3), (0, 4)] {
+        let later = Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        assert_eq!(store.snapshot(request, to), later, "newer than there is, or for a stranger");
+        assert!(store.take_snapshot_wanted());
+    }
+    append(&mut store, &Batch { entries: entries(10..=10, 2, 1), ..Batch::default() }).unwrap();
+    // Cut to the end, an empty log goes on where it was.
+    append(&mut store, &Batch { snapshot: taken(10, 2), hard_state: hard_state(2, 0, 10), ..behind(10, 2) }).unwrap();
+    drop(store);
+    let mut store = place.open();
+    assert_eq!((store.first_index().unwrap(), store.last_index().unwrap(), store.term(10).unwrap()), (11, 10, 2));
+    append(&mut store, &Batch { entries: entries(11..=12, 2, 1), ..Batch::default() }).unwrap();
+    drop(store);
+    assert_eq!(read(&place.open(), 11, 13, None), entries(11..=12, 2, 1));
+}
+
+fn a_log_goes_on_behind_an_installed_snapshot<P: Place>() {
+    let place = P::new();
+    let mut store = place.open();
+    append(&mut store, &founding()).unwrap();
+    append(&mut store, &Batch { entries: entries(1..=9, 1, 9), hard_state: hard_state(1, 0, 2), ..Batch::default() })
+        .unwrap();
+    // One that ends inside the log, of another term, and one far behind its end.
+    for (index, term) in [(5, 2), (500, 4)] {
+        let restart = Batch {
+            restart: Some(Boundary { index, term }),
+            snapshot: taken(index, term),
+            hard_state: hard_state(term, 0, index),
+            ..Batch::default()
+        };
+        append(&mut store, &restart).unwrap();
+        let next = Batch { entries: entries(index + 1..=index + 3, term, 9), ..Batch::default() };
+        append(&mut store, &next).unwrap();
+        drop(store);
+        store = place.open();
+        assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (index + 1, index + 3));
+        assert_eq!(store.term(index).unwrap(), term);
+        assert_eq!(read(&store, index + 1, index + 4, None), entries(index + 1..=index + 3, term, 9));
     }
 }
 
@@ -205,6 +315,9 @@ contract!(
     reads_stop_at_their_size_but_return_one,
     batches_that_fit_no_log_are_refused_unwritten,
     large_logs_come_back_whole,
+    what_is_staged_is_readable_and_lost_without_a_write,
+    a_log_cut_behind_a_snapshot_starts_there,
+    a_log_goes_on_behind_an_installed_snapshot,
 );
 
 #[test]

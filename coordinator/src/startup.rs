@@ -15,7 +15,7 @@ use crate::{
     telemetry::{Metrics, Telemetry, TelemetryError},
     web,
 };
-use matrixai_consensus::{EngineStore, Node, NodeConfig};
+use matrixai_consensus::{EngineStore, Node, NodeConfig, Start};
 use matrixai_proto::envelope;
 use matrixai_state::State;
 use serde::Serialize;
@@ -374,7 +374,9 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let store_path: PathBuf = shared.folder().raft();
     let store = EngineStore::open(&store_path).map_err(|error| error.to_string())?;
     let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
-    let consensus = Node::open(config, store, &voters).map_err(|error| format!("{}: {error}", store_path.display()))?;
+    let consensus = Start::genesis(&voters)
+        .and_then(|start| Node::open(config, store, &start))
+        .map_err(|error| format!("{}: {error}", store_path.display()))?;
     shared.history().start(&cluster_id).map_err(|error| error.to_string())?;
 
     let view = Arc::new(state.clone());

@@ -1,15 +1,17 @@
-//! The file system under raft-engine: passes everything through, except that a log file is never cut before
-//! [`super::tail::judge`] has looked at what would be lost.
+//! The file system under raft-engine: passes everything through, with two exceptions. A log file is never cut before
+//! [`super::tail::judge`] has looked at what would be lost. And a new file whose header does not fit on a full disk is
+//! removed: raft-engine goes on with the file before it once there is room, and after a crash would find that file's
+//! torn tail not in the last file, where it must refuse it.
 
 use std::{
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
-use raft_engine::env::{FileSystem, Handle, Permission};
+use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 
-use super::tail::{Tail, judge};
+use super::tail::{FILE_HEADER_BYTES, Tail, judge};
 
 /// A file system that refuses to cut off acknowledged records.
 pub(crate) struct Guard<F> {
@@ -30,8 +32,9 @@ impl<F> Guard<F> {
 }
 
 impl<F: FileSystem> Guard<F> {
-    fn guard(&self, path: &Path, handle: F::Handle) -> GuardedHandle<F> {
+    fn guard(&self, path: &Path, handle: F::Handle, new: bool) -> GuardedHandle<F> {
         GuardedHandle {
+            new,
             path: path.to_owned(),
             inner: Arc::new(handle),
             file_system: self.inner.clone(),
@@ -43,14 +46,14 @@ impl<F: FileSystem> Guard<F> {
 impl<F: FileSystem> FileSystem for Guard<F> {
     type Handle = GuardedHandle<F>;
     type Reader = F::Reader;
-    type Writer = F::Writer;
+    type Writer = GuardedWriter<F>;
 
     fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<Self::Handle> {
-        Ok(self.guard(path.as_ref(), self.inner.create(path.as_ref())?))
+        Ok(self.guard(path.as_ref(), self.inner.create(path.as_ref())?, true))
     }
 
     fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<Self::Handle> {
-        Ok(self.guard(path.as_ref(), self.inner.open(path.as_ref(), permission)?))
+        Ok(self.guard(path.as_ref(), self.inner.open(path.as_ref(), permission)?, false))
     }
 
     fn delete<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
@@ -70,7 +73,8 @@ impl<F: FileSystem> FileSystem for Guard<F> {
     }
 
     fn new_writer(&self, handle: Arc<Self::Handle>) -> io::Result<Self::Writer> {
-        self.inner.new_writer(handle.inner.clone())
+        let inner = self.inner.new_writer(handle.inner.clone())?;
+        Ok(GuardedWriter { inner, file: handle, written: 0 })
     }
 }
 
@@ -78,6 +82,8 @@ impl<F: FileSystem> FileSystem for Guard<F> {
 /// file it wrote itself, so the handle is where to stand guard.
 pub(crate) struct GuardedHandle<F: FileSystem> {
     path: PathBuf,
+    /// Whether this process created the file.
+    new: bool,
     inner: Arc<F::Handle>,
     file_system: Arc<F>,
     damage: Arc<OnceLock<String>>,
@@ -118,5 +124,50 @@ impl<F: FileSystem> Handle for GuardedHandle<F> {
 
     fn sync(&self) -> io::Result<()> {
         self.inner.sync()
+    }
+}
+
+/// A file open for writing.
+pub(crate) struct GuardedWriter<F: FileSystem> {
+    inner: F::Writer,
+    file: Arc<GuardedHandle<F>>,
+    /// Bytes written since it was opened.
+    written: usize,
+}
+
+impl<F: FileSystem> Write for GuardedWriter<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes);
+        match &written {
+            Ok(count) => self.written += count,
+            Err(_) if self.file.new && self.written < FILE_HEADER_BYTES => {
+                let path = &self.file.path;
+                if let Err(error) = self.file.file_system.delete(path) {
+                    tracing::error!(file = %path.display(), %error, "cannot remove a log file without a header");
+                }
+            }
+            Err(_) => {}
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<F: FileSystem> Seek for GuardedWriter<F> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+impl<F: FileSystem> WriteExt for GuardedWriter<F> {
+    fn truncate(&mut self, offset: usize) -> io::Result<()> {
+        self.inner.truncate(offset)
+    }
+
+    fn allocate(&mut self, offset: usize, size: usize) -> io::Result<()> {
+        self.inner.allocate(offset, size)
     }
 }

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use protobuf::{Message as _, ProtobufEnum as _};
-use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, Message,
+    MessageType, Snapshot, SnapshotMetadata,
+};
 
 use super::*;
 
@@ -15,6 +18,31 @@ fn message(msg_type: MessageType) -> Message {
     Message { msg_type, from: 1, to: 2, term: 7, ..Message::default() }
 }
 
+/// A voter leaves, another joins, a third becomes a learner.
+fn change() -> ConfChangeV2 {
+    let mut change = ConfChangeV2::default();
+    let kinds = [ConfChangeType::RemoveNode, ConfChangeType::AddNode, ConfChangeType::AddLearnerNode];
+    for (node_id, kind) in (1..).zip(kinds) {
+        let mut single = ConfChangeSingle { node_id, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        change.mut_changes().push(single);
+    }
+    change
+}
+
+#[test]
+fn a_change_of_members_is_read_as_raft_wrote_it() {
+    assert_eq!(decode_change(&change().write_to_bytes().unwrap()).unwrap(), change());
+    assert_eq!(decode_change(&[]).unwrap(), ConfChangeV2::default());
+    let mut explicit = change();
+    explicit.set_transition(ConfChangeTransition::Explicit);
+    let mut nobody = change();
+    nobody.mut_changes()[1].node_id = 0;
+    for wrong in [explicit, nobody] {
+        assert!(decode_change(&wrong.write_to_bytes().unwrap()).is_err(), "{wrong:?}");
+    }
+}
+
 /// One acceptable message of every type that crosses the wire, with every field set that its type uses.
 fn examples() -> Vec<Message> {
     use MessageType::*;
@@ -22,7 +50,10 @@ fn examples() -> Vec<Message> {
     append.log_term = 5;
     append.index = 41;
     append.commit = 40;
-    append.set_entries(vec![entry(42, 5, b"one"), entry(43, 7, &[0; 300]), entry(44, 7, b"")].into());
+    let mut change = entry(45, 7, &change().write_to_bytes().unwrap());
+    change.set_entry_type(EntryType::EntryConfChangeV2);
+    change.context = b"why".to_vec().into();
+    append.set_entries(vec![entry(42, 5, b"one"), entry(43, 7, &[0; 300]), entry(44, 7, b""), change].into());
     let mut rejection = message(MsgAppendResponse);
     rejection.reject = true;
     rejection.reject_hint = 12;
@@ -47,7 +78,7 @@ fn examples() -> Vec<Message> {
     metadata.set_conf_state(ConfState {
         voters: vec![1, 2, 300],
         learners: vec![4],
-        voters_outgoing: vec![1, 2],
+        voters_outgoing: vec![1, 2, 5],
         learners_next: vec![5],
         auto_leave: true,
         ..ConfState::default()
@@ -55,7 +86,8 @@ fn examples() -> Vec<Message> {
     snapshot.set_metadata(metadata);
     let mut install = message(MsgSnapshot);
     install.set_snapshot(snapshot);
-    let plain = [MsgRequestVoteResponse, MsgHeartbeatResponse, MsgRequestPreVote, MsgRequestPreVoteResponse];
+    let plain =
+        [MsgRequestVoteResponse, MsgHeartbeatResponse, MsgRequestPreVote, MsgRequestPreVoteResponse, MsgTimeoutNow];
     let mut all = vec![append, message(MsgAppendResponse), rejection, vote, heartbeat, read, answer, install];
     all.extend(plain.map(message));
     all
@@ -83,7 +115,7 @@ fn types_that_never_leave_a_node_are_refused() {
             assert!(matches!(verdict, Err(WireError::Refused(_))), "{kind:?}");
         }
     }
-    assert_eq!(accepted.len(), 11);
+    assert_eq!(accepted.len(), 12);
 }
 
 #[test]
@@ -94,7 +126,7 @@ fn messages_that_would_make_raft_panic_or_believe_them_its_own_are_refused() {
         decode(&encode(message))
     };
     assert!(change(&|_| {}).is_ok());
-    let wrong: [&dyn Fn(&mut Message); 10] = [
+    let wrong: [&dyn Fn(&mut Message); 12] = [
         &|m| m.term = 0,
         &|m| m.from = 0,
         &|m| m.to = m.from,
@@ -103,11 +135,30 @@ fn messages_that_would_make_raft_panic_or_believe_them_its_own_are_refused() {
         &|m| m.mut_entries()[1].term = 4,
         &|m| m.mut_entries()[2].term = 8,
         &|m| m.mut_entries()[0].set_entry_type(EntryType::EntryConfChangeV2),
+        &|m| m.mut_entries()[0].set_entry_type(EntryType::EntryConfChange),
+        &|m| m.mut_entries()[0].context = b"why".to_vec().into(),
         &|m| m.mut_entries()[0].data = vec![1; ENTRY_BYTES_MAX + 1].into(),
         &|m| m.context = vec![0; CONTEXT_BYTES + 1].into(),
     ];
     for (at, wrong) in wrong.iter().enumerate() {
-        assert!(matches!(change(wrong), Err(WireError::Refused(_))), "case {at}");
+        assert!(change(wrong).is_err(), "case {at}");
+    }
+    let install = |change: &dyn Fn(&mut Message)| {
+        let mut message = examples().into_iter().find(Message::has_snapshot).unwrap();
+        change(&mut message);
+        decode(&encode(message))
+    };
+    assert!(install(&|_| {}).is_ok());
+    let wrong: [&dyn Fn(&mut Message); 6] = [
+        &|m| m.clear_snapshot(),
+        &|m| m.mut_snapshot().mut_metadata().index = 0,
+        &|m| m.mut_snapshot().mut_metadata().term = 8,
+        &|m| m.mut_snapshot().mut_metadata().clear_conf_state(),
+        &|m| m.mut_snapshot().mut_metadata().mut_conf_state().learners.push(2),
+        &|m| m.mut_snapshot().data = vec![0; SNAPSHOT_DATA_BYTES_MAX + 1].into(),
+    ];
+    for (at, wrong) in wrong.iter().enumerate() {
+        assert!(matches!(install(wrong), Err(WireError::Refused(_))), "snapshot case {at}");
     }
     // A request to read without a context would be indexed out of bounds.
     let mut read = message(MessageType::MsgReadIndex);

@@ -2,9 +2,15 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use matrixai_consensus::{Committed, Error, MemoryDisk, MemoryStore, Message, Node, NodeConfig, Role};
+use matrixai_consensus::{
+    Batch, Committed, Error, LogStore, LogWriter as _, MemoryDisk, MemoryStore, MemoryWriter, Message, Node,
+    NodeConfig, Role, Start, StoreError, Write,
+};
 
 /// A message under way.
 #[derive(Debug, Clone)]
@@ -19,6 +25,7 @@ pub struct Packet {
 pub struct Machine {
     pub disk: MemoryDisk,
     pub node: Option<Node<MemoryStore>>,
+    pub writer: Option<MemoryWriter>,
     /// What this life of the node delivered, from index 1.
     pub delivered: Vec<Committed>,
     /// Reads that this life of the node answered: context and index.
@@ -51,7 +58,9 @@ impl Cluster {
         let voters = self.ids();
         let machine = self.machines.get_mut(&id).unwrap();
         let store = MemoryStore::open(&machine.disk)?;
-        machine.node = Some(Node::open(NodeConfig::new(id, self.seed), store, &voters)?);
+        let node = Node::open(NodeConfig::new(id, self.seed), store, &Start::genesis(&voters)?)?;
+        machine.writer = Some(node.writer());
+        machine.node = Some(node);
         machine.delivered.clear();
         machine.reads.clear();
         Ok(())
@@ -71,19 +80,27 @@ impl Cluster {
         }
     }
 
-    /// Polls one node once and checks what it delivers: indices without a gap, reads only of what is asked.
-    pub fn poll(&mut self, id: u64) -> Result<(), Error> {
+    /// Runs one cycle of one node, writes what it wants written, and checks what it delivers: indices without a gap, reads only of what is asked.
+    pub fn cycle(&mut self, id: u64) -> Result<(), Error> {
         let machine = self.machines.get_mut(&id).unwrap();
         let Some(node) = machine.node.as_mut().filter(|node| node.has_ready()) else { return Ok(()) };
         let network = &mut self.network;
-        let output = node.poll(&mut |messages: Vec<Message>| {
+        let mut send = |messages: Vec<Message>| {
             network.extend(messages.into_iter().map(|message| Packet {
                 from: id,
                 to: message.to,
                 bytes: message.bytes,
             }));
-        });
-        let output = match output {
+        };
+        let mut run = || -> Result<_, Error> {
+            let output = node.ready(&mut send)?;
+            if let Some(write) = &output.write {
+                machine.writer.as_mut().unwrap().write(std::slice::from_ref(write))?;
+                node.written(write.number(), &mut send)?;
+            }
+            Ok(output)
+        };
+        let output = match run() {
             Ok(output) => output,
             Err(error) => {
                 machine.node = None;
@@ -112,13 +129,13 @@ impl Cluster {
         stepped
     }
 
-    /// Polls and delivers in order until nothing moves. Errors by node.
+    /// Runs cycles and delivers in order until nothing moves. Errors by node.
     pub fn settle(&mut self) -> Vec<(u64, Error)> {
         let mut errors = Vec::new();
         loop {
             for id in self.ids() {
                 while self.node(id).is_some_and(|node| node.has_ready()) {
-                    if let Err(error) = self.poll(id) {
+                    if let Err(error) = self.cycle(id) {
                         errors.push((id, error));
                     }
                 }
@@ -143,4 +160,14 @@ impl Cluster {
         let leads = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.status().role == Role::Leader);
         self.machines.iter().filter(|(_, machine)| leads(machine)).map(|(&id, _)| id).collect()
     }
+}
+
+/// Stages a batch and writes it, as a node and its writer do together.
+pub fn append(store: &mut impl LogStore, batch: &Batch) -> Result<(), StoreError> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let write = Write::new(NUMBER.fetch_add(1, Ordering::Relaxed), batch.clone());
+    store.stage(&write)?;
+    store.writer().write(std::slice::from_ref(&write))?;
+    store.settled(write.number());
+    Ok(())
 }

@@ -31,7 +31,7 @@ use crate::{
 use actix::{Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context};
 use carry::Callers;
 use inbox::Pump;
-use matrixai_consensus::{Committed, EngineStore, Node};
+use matrixai_consensus::{Committed, EngineStore, EngineWriter, LogWriter as _, Message, Node};
 use matrixai_state::{Applied, Effect, State};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -85,6 +85,7 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(super) struct ReplicaActor {
     node: Node<EngineStore>,
+    writer: EngineWriter,
     state: State,
     core: Core,
     clock: Monotonic,
@@ -129,6 +130,7 @@ pub(super) fn start(
         let peers = setup.others.into_iter().map(peer).collect();
         ticker::start(&link_arbiter, replica);
         ReplicaActor {
+            writer: setup.node.writer(),
             node: setup.node,
             state: setup.state,
             core: setup.core,
@@ -222,7 +224,7 @@ impl ReplicaActor {
     fn cycle(&mut self, ctx: &mut Context<Self>) -> Result<(), matrixai_consensus::Error> {
         let peers = &self.peers;
         let mut unreachable = Vec::new();
-        let output = self.node.poll(&mut |messages| {
+        let mut send = |messages: Vec<Message>| {
             let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
             for message in messages {
                 by_peer.entry(message.to).or_default().push(message.bytes);
@@ -233,7 +235,12 @@ impl ReplicaActor {
                     unreachable.push(to);
                 }
             }
-        })?;
+        };
+        let output = self.node.ready(&mut send)?;
+        if let Some(write) = &output.write {
+            self.writer.write(std::slice::from_ref(write))?;
+            self.node.written(write.number(), &mut send)?;
+        }
         for peer in unreachable {
             self.node.report_unreachable(peer);
         }

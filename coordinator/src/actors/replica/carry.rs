@@ -61,7 +61,12 @@ impl ReplicaActor {
             }
             Err(ProposeError::NotLeader { .. }) => Err(Reply::NotLeader),
             Err(ProposeError::Busy) => Err(Reply::Full),
-            Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Empty | ProposeError::Stopped)) => {
+            Err(
+                error @ (ProposeError::TooLarge { .. }
+                | ProposeError::Empty
+                | ProposeError::Members(_)
+                | ProposeError::Stopped),
+            ) => {
                 tracing::error!(%error, "an entry was not taken");
                 Err(Reply::Full)
             }
