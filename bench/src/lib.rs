@@ -1,1 +1,31 @@
-//! Drives the product from outside: comparisons, load, and the repository's own tidy test. Nothing imports this package.
+//! Drives the product from outside: comparisons, load, chaos, and the repository's own tidy test. Nothing imports this
+//! package.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`cluster`] | real coordinators as child processes: founded, killed, paused, restarted, measured |
+//! | [`people`] | accounts and signed envelopes, made before a clock starts |
+//! | [`wire`] | gRPC with messages that are encoded already |
+//! | [`route`] | which coordinator leads |
+//! | [`drive`] | closed and open loops of unary calls and streams |
+//! | [`measure`] | percentiles, processor time, figures behind `/metrics` |
+//! | [`site`] | a founded cluster with open accounts, and measured runs on it |
+//! | [`etcd`] | three members of etcd, and its messages |
+
+pub mod cluster;
+pub mod drive;
+pub mod etcd;
+pub mod measure;
+pub mod people;
+pub mod report;
+pub mod route;
+pub mod site;
+pub mod wire;
+
+/// What went wrong, as a sentence that begins with what was tried.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// Names what was tried in front of an error.
+pub fn doing<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String + '_ {
+    move |error| format!("{what}: {error}")
+}

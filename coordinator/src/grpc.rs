@@ -35,9 +35,9 @@ use tokio_stream::Stream;
 use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// Largest request of a client, bytes: an envelope is at most 64 KiB of payload, a genesis as much.
+/// Largest request of a client, bytes: a genesis is at most 64 KiB, a worker's envelope far less.
 const REQUEST_BYTES_MAX: usize = 256 << 10;
-/// Largest message of an upload or of a copy, bytes: a chunk of 1 MiB and its frame.
+/// Largest message of an upload, of a copy, or of an envelope with thousands of commands, bytes: 1 MiB and its frame.
 const CHUNK_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Largest answer, bytes: 1,000 rows of whatever is listed.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -81,7 +81,7 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         .add(reflection().build_v1alpha()?)
         .add(health)
         .add(service!(ClusterServer, cluster::ClusterService, REQUEST_BYTES_MAX))
-        .add(service!(LedgerServer, ledger::LedgerService, REQUEST_BYTES_MAX))
+        .add(service!(LedgerServer, ledger::LedgerService, CHUNK_BYTES_MAX))
         .add(service!(AccountsServer, accounts::AccountsService, REQUEST_BYTES_MAX))
         .add(service!(MarketServer, market::MarketService, REQUEST_BYTES_MAX))
         .add(service!(JobsServer, jobs::JobsService, REQUEST_BYTES_MAX))

@@ -17,6 +17,8 @@ pub type Caller = u64;
 pub const PENDING_MAX: usize = 65_536;
 /// Envelopes of one key waiting at once, so that one signer cannot take every place.
 pub const PENDING_PER_KEY_MAX: u32 = 2_048;
+/// Bytes of envelopes that wait to be proposed. Proposed ones are bounded by the consensus.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
 /// Callers of one envelope.
 const CALLERS_MAX: usize = 16;
 
@@ -46,6 +48,8 @@ pub struct Pending {
     /// Envelopes not yet proposed, in order of arrival. May name places that are gone.
     queue: VecDeque<EnvelopeId>,
     per_key: BTreeMap<Key, u32>,
+    /// Of those not yet proposed.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -79,13 +83,15 @@ impl Pending {
             return Ok(());
         }
         let of_key = self.per_key.entry(id.0).or_default();
-        if self.places.len() == PENDING_MAX || *of_key == PENDING_PER_KEY_MAX {
+        let full = self.places.len() == PENDING_MAX || self.bytes + bytes.len() > PENDING_BYTES_MAX;
+        if full || *of_key == PENDING_PER_KEY_MAX {
             if *of_key == 0 {
                 self.per_key.remove(&id.0);
             }
             return Err(NotAdded::Full);
         }
         *of_key += 1;
+        self.bytes += bytes.len();
         self.places.insert(id, Place { callers: vec![caller], since: now, payload, stage: Stage::Queued(bytes) });
         self.queue.push_back(id);
         Ok(())
@@ -109,6 +115,7 @@ impl Pending {
             }
             self.queue.pop_front();
         }
+        self.bytes -= size;
         taken
     }
 
@@ -144,6 +151,9 @@ impl Pending {
 
     fn remove(&mut self, id: &EnvelopeId) -> Option<Place> {
         let place = self.places.remove(id)?;
+        if let Stage::Queued(envelope) = &place.stage {
+            self.bytes -= envelope.len();
+        }
         if let Some(count) = self.per_key.get_mut(&id.0) {
             *count -= 1;
             if *count == 0 {
@@ -204,6 +214,20 @@ mod tests {
         assert_eq!(pending.dropped(1), [1]);
         assert_eq!(pending.older_than(1), [0]);
         assert_eq!(pending.all(), [2]);
+    }
+
+    #[test]
+    fn bytes_that_wait_are_bounded_and_freed() {
+        let mut pending = Pending::default();
+        let half = || vec![0; PENDING_BYTES_MAX / 2];
+        for command in 0..2 {
+            assert_eq!(pending.add(waiting(id(1, command), half()), 1, 0), Ok(()));
+        }
+        assert_eq!(pending.add(waiting(id(1, 2), vec![0]), 1, 0), Err(NotAdded::Full));
+        assert_eq!(pending.take(1, 1, usize::MAX).len(), 1);
+        assert_eq!(pending.add(waiting(id(1, 2), half()), 1, 0), Ok(()));
+        assert_eq!(pending.all().len(), 3);
+        assert_eq!(pending.add(waiting(id(1, 3), half()), 1, 0), Ok(()));
     }
 
     #[test]

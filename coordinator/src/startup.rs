@@ -373,6 +373,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
 
     let store_path: PathBuf = shared.folder().raft();
     let store = EngineStore::open(&store_path).map_err(|error| error.to_string())?;
+    shared.metrics().show_log_syncs(store.syncs());
     let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
     let consensus = Start::genesis(&voters)
         .and_then(|start| Node::open(config, store, &start))

@@ -13,8 +13,10 @@ pub const PEER: &str = "peer";
 
 /// Longest life of an envelope ahead of ledger time.
 pub const EXPIRY_AHEAD_MS_MAX: u64 = 600_000;
-/// Longest payload of an envelope: no command over 64 KiB enters the log.
-pub const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// Longest payload of an envelope: room for as many commands as an envelope may carry.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Longest command: none over 64 KiB enters the log.
+pub const COMMAND_BYTES_MAX: usize = 64 << 10;
 
 const DOMAIN: &[u8] = b"MatrixAI/envelope/v1\0";
 

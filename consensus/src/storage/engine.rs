@@ -12,7 +12,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use raft::{
@@ -49,6 +49,7 @@ pub struct EngineStore<F: FileSystem = DefaultFileSystem> {
     engine: Arc<Engine<Guard<F>>>,
     image: Image,
     recent: Recent,
+    syncs: Arc<AtomicU64>,
 }
 
 impl EngineStore {
@@ -72,6 +73,7 @@ impl<F: FileSystem> EngineStore<F> {
         let io = |error: io::Error| StoreError::Io { path: path.to_owned(), action: "open", detail: error.to_string() };
         fs::create_dir_all(path).map_err(io)?;
         let guard = Arc::new(Guard::new(file_system));
+        let syncs = guard.syncs();
         let engine = Engine::open_with_file_system(engine_config(path)?, guard.clone())
             .map_err(|error| open_error(path, guard.damage(), error))?;
         // raft-engine syncs the folder when it adds a file, but not for the first one, nor the folder's own entry.
@@ -84,9 +86,15 @@ impl<F: FileSystem> EngineStore<F> {
             engine: Arc::new(engine),
             image: Image::default(),
             recent: Recent::default(),
+            syncs,
         };
         store.load().map_err(|detail| StoreError::Damaged { path: path.to_owned(), detail })?;
         Ok(store)
+    }
+
+    /// Counts how often log files were synced since they were opened. Stays valid when the store has been moved away.
+    pub fn syncs(&self) -> Arc<AtomicU64> {
+        self.syncs.clone()
     }
 
     /// Reads everything back once. Checksums of entries in the middle of a file are verified only when the entries are

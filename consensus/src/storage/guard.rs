@@ -6,7 +6,10 @@
 use std::{
     io::{self, Read as _, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
@@ -18,11 +21,18 @@ pub(crate) struct Guard<F> {
     inner: Arc<F>,
     /// Where the first damage was seen; shared by all handles.
     damage: Arc<OnceLock<String>>,
+    /// Syncs of log files so far; shared by all handles.
+    syncs: Arc<AtomicU64>,
 }
 
 impl<F> Guard<F> {
     pub(crate) fn new(inner: Arc<F>) -> Self {
-        Self { inner, damage: Arc::default() }
+        Self { inner, damage: Arc::default(), syncs: Arc::default() }
+    }
+
+    /// Counts the syncs of log files.
+    pub(crate) fn syncs(&self) -> Arc<AtomicU64> {
+        self.syncs.clone()
     }
 
     /// Why a cut was refused, if one was.
@@ -39,6 +49,7 @@ impl<F: FileSystem> Guard<F> {
             inner: Arc::new(handle),
             file_system: self.inner.clone(),
             damage: self.damage.clone(),
+            syncs: self.syncs.clone(),
         }
     }
 }
@@ -87,6 +98,7 @@ pub(crate) struct GuardedHandle<F: FileSystem> {
     inner: Arc<F::Handle>,
     file_system: Arc<F>,
     damage: Arc<OnceLock<String>>,
+    syncs: Arc<AtomicU64>,
 }
 
 impl<F: FileSystem> GuardedHandle<F> {
@@ -123,6 +135,7 @@ impl<F: FileSystem> Handle for GuardedHandle<F> {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.inner.sync()
     }
 }

@@ -1,8 +1,13 @@
 //! The one way to change anything: signed envelopes, applied by the leader.
 
+mod streamed;
+
+use super::Stopping;
 use crate::shared::Shared;
-use matrixai_proto::v1::{SubmitReply, SubmitRequest, ledger_server::Ledger};
-use tonic::{Request, Response, Status};
+use matrixai_proto::v1::{StreamReply, SubmitReply, SubmitRequest, ledger_server::Ledger};
+use std::pin::Pin;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
 
 /// The service.
 #[derive(Debug)]
@@ -12,10 +17,21 @@ pub(crate) struct LedgerService {
 
 #[tonic::async_trait]
 impl Ledger for LedgerService {
+    type SubmitStreamStream = Pin<Box<dyn Stream<Item = Result<StreamReply, Status>> + Send>>;
+
     #[tracing::instrument(name = "ledger.submit", skip_all)]
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {
         let envelope = request.into_inner().envelope;
         let envelope = envelope.ok_or_else(|| Status::invalid_argument("the request has no envelope"))?;
         self.shared.submit(envelope).await.map(Response::new)
+    }
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        self.shared.running()?;
+        let replies = streamed::replies(self.shared.clone(), request.into_inner());
+        Ok(Response::new(Box::pin(Stopping::new(replies, &self.shared))))
     }
 }

@@ -7,7 +7,13 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Buckets of [`Metrics::propose_seconds`]: from a fast disk on loopback to a quorum that nearly timed out.
 const PROPOSE_BUCKETS_S: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
@@ -47,6 +53,9 @@ pub(crate) struct Metrics {
     pub(crate) history_rebuilds: IntCounter,
     /// Live-update streams of browsers.
     pub(crate) web_streams: IntGauge,
+    log_syncs: IntCounter,
+    /// What the log's store counts itself; none before there is a log.
+    log_syncs_counted: Arc<OnceLock<Arc<AtomicU64>>>,
 }
 
 /// The names a role can have, as `GetStatusReply.role`.
@@ -105,6 +114,8 @@ impl Metrics {
                 "Times the statement index was set aside and built again",
             ),
             web_streams: gauge(r, "matrixai_web_streams", "Live-update streams of browsers"),
+            log_syncs: counter(r, "matrixai_log_syncs_total", "Synced writes (fdatasync) of the log's files"),
+            log_syncs_counted: Arc::default(),
             registry,
         }
     }
@@ -119,6 +130,12 @@ impl Metrics {
     /// Counts one refused command by the refusal's name.
     pub(crate) fn refused(&self, name: &str) {
         self.refusals.with_label_values(&[name]).inc();
+    }
+
+    /// Shows from now on how often the log's files are synced.
+    pub(crate) fn show_log_syncs(&self, counted: Arc<AtomicU64>) {
+        // A process opens one log.
+        let _ = self.log_syncs_counted.set(counted);
     }
 
     /// Notes how many machines have each status.
@@ -136,6 +153,10 @@ impl Metrics {
     /// # Errors
     /// When the encoder refuses a family, which would be a mistake of ours in its definition.
     pub(crate) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Some(counted) = self.log_syncs_counted.get() {
+            let since = counted.load(Ordering::Relaxed).saturating_sub(self.log_syncs.get());
+            self.log_syncs.inc_by(since);
+        }
         let mut bytes = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut bytes)?;
         Ok(bytes)

@@ -18,8 +18,8 @@ use crate::{
     outcome::{Detail, Refusal},
 };
 use matrixai_proto::{
-    decode_strict,
-    envelope::{COMMANDS, PAYLOAD_BYTES_MAX},
+    decode_strict, encoded_len,
+    envelope::{COMMAND_BYTES_MAX, COMMANDS, PAYLOAD_BYTES_MAX},
     v1::{self, command::Kind},
 };
 use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
@@ -82,7 +82,10 @@ pub(crate) fn envelope(bytes: &[u8]) -> Result<Opened, Unreadable> {
     if !(1..=COMMANDS_MAX).contains(&batch.commands.len()) {
         return Err(unreadable(Detail::new(format_args!("a batch has 1 to {COMMANDS_MAX} commands"))));
     }
-    let commands = batch.commands.into_iter().map(command).collect();
+    let may_be_long = wire.payload.len() > COMMAND_BYTES_MAX;
+    let short = |wire: &v1::Command| !may_be_long || encoded_len(wire) <= COMMAND_BYTES_MAX;
+    let read = |wire| if short(&wire) { command(wire) } else { Err(too_long()) };
+    let commands = batch.commands.into_iter().map(read).collect();
     Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload, commands })
 }
 
@@ -273,6 +276,10 @@ fn array<const N: usize>(name: &str, bytes: &[u8]) -> Result<[u8; N], Refusal> {
 
 fn money(name: &str, text: &str) -> Result<Money, Refusal> {
     Money::parse(text).ok_or_else(|| Refusal::BadAmount(Detail::new(name)))
+}
+
+fn too_long() -> Refusal {
+    malformed(format_args!("a command has at most {COMMAND_BYTES_MAX} bytes"))
 }
 
 fn malformed(what: impl std::fmt::Display) -> Refusal {

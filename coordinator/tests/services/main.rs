@@ -8,3 +8,4 @@ mod common;
 mod founded;
 mod reads;
 mod site;
+mod streamed;
