@@ -56,7 +56,12 @@ impl<S: LogStore> Node<S> {
 
     /// Lets one tick pass: elections, heartbeats.
     pub fn tick(&mut self) {
-        if self.stopped || self.would_rule_alone_too_early() {
+        if self.stopped {
+            return;
+        }
+        if self.is_unfit_to_stand() {
+            // It hears as well as others that a leader is silent, and votes.
+            self.raw.raft.election_elapsed += 1;
             return;
         }
         self.raw.tick();
@@ -144,6 +149,7 @@ impl<S: LogStore> Node<S> {
         !self.stopped
             && (self.raw.has_ready()
                 || self.pending != Batch::default()
+                || self.deliverable() > self.raw.raft.raft_log.applied
                 || self.delivery.waits_below(self.deliverable())
                 || self.parked.as_ref().is_some_and(|parked| !parked.told))
     }
@@ -178,8 +184,9 @@ impl<S: LogStore> Node<S> {
             output.restore = Some(self.restore(ready.snapshot(), &mut batch));
         }
         batch.entries = ready.take_entries();
-        // A commit index that moved alone is not worth a sync: raft learns it again from the leader.
-        if ready.must_sync() {
+        // A commit index that moved alone is not worth a sync: raft learns it again from the leader. But it goes with
+        // whatever is written: a log must not be cut behind what it says is committed.
+        if ready.must_sync() || batch != Batch::default() {
             let hard_state = self.raw.raft.hard_state();
             if hard_state != self.staged {
                 batch.hard_state = Some(hard_state.clone());
@@ -255,7 +262,7 @@ impl<S: LogStore> Node<S> {
     /// [`Error::Raft`] when raft refuses.
     pub fn campaign(&mut self) -> Result<(), Error> {
         self.check_running()?;
-        if self.would_rule_alone_too_early() || !self.raw.raft.promotable() {
+        if self.is_unfit_to_stand() || !self.raw.raft.promotable() {
             return Ok(());
         }
         self.raw.campaign()?;
@@ -287,12 +294,20 @@ impl<S: LogStore> Node<S> {
         log.committed.min(log.persisted)
     }
 
-    /// A node that alone is a quorum leads the moment it stands for election, without a message that could wait for its
-    /// disk; raft-rs insists that its log is on the disk by then.
-    fn would_rule_alone_too_early(&self) -> bool {
+    /// Whether raft-rs would break one of its own rules if it stood for election now.
+    fn is_unfit_to_stand(&self) -> bool {
         let raft = &self.raw.raft;
-        let settled = self.durability.is_idle() && raft.raft_log.persisted == raft.raft_log.last_index();
-        raft.state != StateRole::Leader && !settled && self.members.rules_alone(self.config.id)
+        let log = &raft.raft_log;
+        if raft.state == StateRole::Leader {
+            return false;
+        }
+        // It looks for changes of members among entries behind the last applied; those of a snapshot that is not on
+        // the disk yet are not there.
+        let installing = log.applied + 1 < log.first_index();
+        // A node that alone is a quorum leads the moment it stands, without a message that could wait for its disk; its
+        // whole log must be on the disk by then.
+        let settled = self.durability.is_idle() && log.persisted == log.last_index();
+        installing || (!settled && self.members.rules_alone(self.config.id))
     }
 
     fn check_leading(&self) -> Result<(), ProposeError> {

@@ -1,7 +1,8 @@
-//! Random faults from one seed: messages lost, doubled and reordered, nodes cut off, crashed and restarted, disks full.
-//! What must hold throughout: no two nodes deliver different entries at one index, nothing delivered is ever lost,
-//! reads are linearizable. When the faults end, the cluster must heal and agree. A failure prints its seed: put it in
-//! `SEEDS` alone to see it again.
+//! Random faults from one seed: messages lost, doubled and reordered, nodes cut off, crashed with some of their writes on
+//! the disk and restarted, disks slow and full, logs cut, snapshots offered and fetched or not, members added, promoted
+//! and removed, leaders deposed. What must hold throughout: one leader a term, no two nodes deliver different entries
+//! at one index, nothing delivered is ever lost, reads are linearizable. When the faults end, the cluster must heal
+//! and agree. A failure prints its seed: put it in `SEEDS` alone to see it again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,11 +10,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::Cluster;
-use matrixai_consensus::{Committed, Error};
+use common::{Cluster, Machine};
+use matrixai_consensus::{Committed, Error, MemberChange, Role, StoreError};
 
-const SEEDS: std::ops::Range<u64> = 1..41;
-const STEPS: usize = 1_500;
+const SEEDS: std::ops::Range<u64> = 1..61;
+const STEPS: usize = 3_000;
+/// Most machines, those that were removed included.
+const MACHINES_MAX: usize = 8;
 
 struct Random(u64);
 
@@ -41,6 +44,8 @@ struct Observer {
     /// Every entry any node ever delivered.
     history: Vec<Committed>,
     seen: BTreeMap<u64, usize>,
+    leaders: BTreeMap<u64, u64>,
+    changes: usize,
     /// Reads under way: (node, context) to the length of the history when they were asked.
     asked: BTreeMap<(u64, u64), u64>,
     answered: usize,
@@ -50,6 +55,12 @@ struct Observer {
 impl Observer {
     fn watch(&mut self, cluster: &Cluster) {
         for (&id, machine) in &cluster.machines {
+            if let Some(status) = machine.node.as_ref().map(|node| node.status())
+                && status.role == Role::Leader
+            {
+                let leader = *self.leaders.entry(status.term).or_insert(id);
+                assert_eq!(leader, id, "two leaders in term {}", status.term);
+            }
             let from = self.seen.entry(id).or_default();
             *from = (*from).min(machine.delivered.len());
             for entry in &machine.delivered[*from..] {
@@ -58,6 +69,7 @@ impl Observer {
                     Some(known) => assert_eq!(known, entry, "node {id} delivered another entry"),
                     None => {
                         assert_eq!(at, self.history.len());
+                        self.changes += usize::from(entry.members.is_some());
                         self.history.push(entry.clone());
                     }
                 }
@@ -86,45 +98,105 @@ impl Observer {
 
 /// One random event.
 fn disturb(cluster: &mut Cluster, random: &mut Random, observer: &mut Observer, step: u64) {
-    let nodes = cluster.machines.len();
-    let id = random.below(nodes) as u64 + 1;
-    match random.below(100) {
-        0 => cluster.crash(id),
-        1 => {
-            cluster.machines[&id].disk.fail_after(Some(random.below(5) as u64));
+    let ids = cluster.ids();
+    let id = ids[random.below(ids.len())];
+    match random.below(200) {
+        0 => {
+            let reached = random.below(4);
+            cluster.crash_after(id, reached);
         }
-        2..6 => {
+        1 => cluster.machines[&id].disk.fail_after(Some(random.below(5) as u64)),
+        2..10 => {
             cluster.machines[&id].disk.fail_after(None);
-            if cluster.node(id).is_none() {
-                cluster.start(id).unwrap();
-                observer.forget(id);
-            }
+            start(cluster, observer, id);
         }
-        6 => cluster.isolate(id),
-        7 => {
-            let other = random.below(nodes) as u64 + 1;
+        10 => cluster.isolate(id),
+        11 => {
+            let other = ids[random.below(ids.len())];
             cluster.cut.insert((id, other));
         }
-        8..11 => cluster.cut.clear(),
-        11..30 => {
+        12..20 => cluster.cut.clear(),
+        20..45 => {
             let data = format!("{step} by {id}").into_bytes();
             // A refusal is a fine answer; only what is delivered counts.
             let _ = cluster.node(id).map(|node| node.propose(data));
         }
-        30..38 => {
+        45..60 => {
             let floor = observer.history.len() as u64;
             if cluster.node(id).is_some_and(|node| node.read_index(step).is_ok()) {
                 observer.asked.insert((id, step), floor);
             }
         }
-        38..60 => {
+        60..95 => {
             if let Some(node) = cluster.node(id) {
                 node.tick();
             }
         }
-        _ => {
-            let _ = cluster.cycle(id);
+        95..125 => {
+            let count = 1 + random.below(3);
+            if let Err(error) = cluster.write(id, count) {
+                assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+                cluster.node(id).unwrap().step_down();
+            }
         }
+        125 => cluster.take_snapshot(id),
+        126..129 => {
+            let through = cluster.machines[&id].delivered.len().saturating_sub(random.below(20)) as u64;
+            if let Some(node) = cluster.node(id) {
+                node.compact(through);
+            }
+        }
+        129..133 => cluster.serve(id),
+        133 => {
+            if let Some(offer) = cluster.machines.get_mut(&id).unwrap().offer.take()
+                && let Some(node) = cluster.node(id)
+            {
+                node.snapshot_failed(offer.index);
+            }
+        }
+        134 => {
+            if let Some(node) = cluster.node(id) {
+                let to = ids[random.below(ids.len())];
+                let _ = if random.one_in(2) { node.transfer_leader(to) } else { Ok(node.step_down()) };
+            }
+        }
+        135..138 => change_members(cluster, random, step),
+        _ => cluster.cycle_only(id).unwrap(),
+    }
+}
+
+fn start(cluster: &mut Cluster, observer: &mut Observer, id: u64) {
+    if cluster.node(id).is_none() {
+        cluster.start(id).unwrap();
+        observer.forget(id);
+    }
+}
+
+/// Asks a leader for some change that it can make: a new machine as a learner, a vote for a learner, an end for a
+/// member, or an exchange of one for another at once.
+fn change_members(cluster: &mut Cluster, random: &mut Random, step: u64) {
+    let leaders = cluster.leaders();
+    let Some(&leader) = leaders.get(random.below(leaders.len().max(1))) else { return };
+    let members = cluster.node(leader).unwrap().status().members;
+    let voters = members.voters().collect::<Vec<_>>();
+    let learners = members.learners().collect::<Vec<_>>();
+    let voter = voters[random.below(voters.len())];
+    let mut change = MemberChange::default();
+    let new = cluster.machines.len() as u64 + 1;
+    match random.below(4) {
+        0 if cluster.machines.len() < MACHINES_MAX => change.learners = vec![new],
+        1 if voters.len() > 1 => change.removed = vec![voter],
+        2 => change.voters = learners,
+        _ if voters.len() > 1 && !learners.is_empty() => {
+            change.voters = vec![learners[0]];
+            change.removed = vec![voter];
+        }
+        _ => return,
+    }
+    let context = format!("{step}: {change:?}").into_bytes();
+    let adds = change.learners.contains(&new);
+    if cluster.node(leader).unwrap().propose_members(&change, context).is_ok() && adds {
+        cluster.start(new).unwrap();
     }
 }
 
@@ -150,7 +222,7 @@ fn carry(cluster: &mut Cluster, random: &mut Random) {
 
 #[test]
 fn nothing_delivered_is_lost_and_all_agree() {
-    let (mut answered, mut delivered) = (0, 0);
+    let (mut answered, mut delivered, mut changes, mut restored) = (0, 0, 0, 0);
     for seed in SEEDS {
         let mut random = Random::new(seed);
         let mut cluster = Cluster::new([1, 3, 3, 5][random.below(4)], seed);
@@ -168,34 +240,41 @@ fn nothing_delivered_is_lost_and_all_agree() {
         }
         answered += observer.answered;
         delivered += observer.history.len();
+        changes += observer.changes;
+        restored += cluster.machines.values().map(|machine| machine.restored).sum::<usize>();
     }
     // Faults must not be all that happens.
-    assert!(answered > 300 && delivered > 1_000, "only {answered} reads answered, {delivered} entries delivered");
+    let figures = format!("{answered} reads answered, {delivered} entries, {changes} changes, {restored} snapshots");
+    assert!(answered > 300 && delivered > 1_000 && changes > 50 && restored > 20, "only {figures}");
 }
 
 fn heal(cluster: &mut Cluster, observer: &mut Observer) {
     cluster.cut.clear();
     for id in cluster.ids() {
         cluster.machines[&id].disk.fail_after(None);
-        if cluster.node(id).is_none() {
-            cluster.start(id).unwrap();
-            observer.forget(id);
-        }
+        start(cluster, observer, id);
     }
     for _ in 0..200 {
         cluster.tick_all();
         assert!(cluster.settle().is_empty());
         observer.watch(cluster);
     }
-    let [leader] = cluster.leaders()[..] else { panic!("no single leader after healing") };
+    let [leader] = cluster.leaders()[..] else {
+        let statuses = cluster.machines.values().filter_map(|machine| machine.node.as_ref()).map(|node| node.status());
+        panic!("no single leader after healing: {:#?}", statuses.collect::<Vec<_>>());
+    };
     cluster.node(leader).unwrap().propose(b"healed".to_vec()).unwrap();
-    for _ in 0..5 {
+    for _ in 0..60 {
         cluster.tick_all();
         assert!(cluster.settle().is_empty());
+        observer.watch(cluster);
     }
-    observer.watch(cluster);
     assert_eq!(observer.history.last().unwrap().data, b"healed");
-    for machine in cluster.machines.values() {
-        assert_eq!(machine.delivered, observer.history, "a node misses entries after healing");
+    let members = cluster.node(leader).unwrap().status().members;
+    assert!(!members.is_joint());
+    let is_member = |(id, _): &(&u64, &Machine)| members.contains(**id);
+    for (id, machine) in cluster.machines.iter().filter(is_member) {
+        assert_eq!(machine.delivered, observer.history, "node {id} misses entries after healing");
+        assert_eq!(machine.members, members, "node {id} knows other members");
     }
 }

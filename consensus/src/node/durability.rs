@@ -18,6 +18,9 @@ use crate::{
     wire,
 };
 
+/// Messages held while the disk is slow or full; more are lost, as on a network.
+const HELD_MAX: usize = 16_384;
+
 /// A write on its way to the disk.
 struct Outstanding {
     number: u64,
@@ -81,7 +84,7 @@ impl Durability {
         for message in messages {
             if promises_nothing(&message, leads, term_is_durable) {
                 now.push(message);
-            } else {
+            } else if self.held.len() < HELD_MAX {
                 self.held.push_back((newest, message));
             }
         }

@@ -39,6 +39,10 @@ impl<S: LogStore> Node<S> {
         if self.raw.raft.has_pending_conf() || !self.raw.raft.commit_to_current_term() {
             return Err(ProposeError::Members("an earlier change may not be committed yet".to_owned()));
         }
+        // Whoever leads next must hear that the change is committed, and only this node knows at first.
+        if change.removed.contains(&self.config.id) || change.learners.contains(&self.config.id) {
+            return Err(ProposeError::Members("a leader gives its leadership away before it leaves".to_owned()));
+        }
         if let Some(id) = change.learners.iter().find(|id| self.removed.contains(id)) {
             return Err(ProposeError::Members(format!("member {id} was removed, and ids are never used again")));
         }
@@ -77,17 +81,15 @@ impl<S: LogStore> Node<S> {
     /// Takes in every change of the members that is committed and on this disk, and tells raft-rs that what is so is
     /// applied.
     pub(super) fn take_in_members(&mut self) -> Result<(), Error> {
-        loop {
+        // A change can commit more.
+        while self.deliverable() > self.members_at.min(self.raw.raft.raft_log.applied) {
             let upto = self.deliverable();
-            if upto <= self.members_at {
-                break;
-            }
             for index in self.raw.store().changes(self.members_at + 1) {
                 if index <= upto {
                     self.take_in_change(index)?;
                 }
             }
-            self.members_at = upto;
+            self.members_at = self.members_at.max(upto);
             let last = self.raw.raft.raft_log.last_index();
             self.raw.advance_apply_to(upto);
             // The end of a joint change was appended; raft-rs would send it with the next heartbeats.
@@ -95,20 +97,26 @@ impl<S: LogStore> Node<S> {
                 self.raw.raft.bcast_append();
             }
         }
+        // The change was another leader's, and this one completed it.
         if self.raw.raft.state == StateRole::Leader && !self.members.is_voter(self.config.id) {
             self.step_down();
         }
         Ok(())
     }
 
+    pub(super) fn note_removed(&mut self, members: &Members) {
+        self.removed.extend(self.members.ids());
+        self.removed.retain(|&id| !members.contains(id));
+    }
+
     fn take_in_change(&mut self, index: u64) -> Result<(), Error> {
         let entries = self.raw.store().entries(index, index + 1, None, GetEntriesContext::empty(false))?;
         let Some(entry) = entries.first() else { return Ok(()) };
-        let change = decode_change(&entry.data)?;
+        let change = decode_change(&entry.data).expect("a change of members was checked on its way into the log");
         match self.raw.apply_conf_change(&change) {
             Ok(state) => {
                 let members = Members::of_conf_state(&state);
-                self.removed.extend(self.members.ids().into_iter().filter(|id| !members.contains(*id)));
+                self.note_removed(&members);
                 self.members = members.clone();
                 if index > self.delivery.delivered {
                     self.delivery.members.insert(index, members);

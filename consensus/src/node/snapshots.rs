@@ -138,7 +138,7 @@ impl<S: LogStore> Node<S> {
     pub(super) fn restore(&mut self, snapshot: &Snapshot, batch: &mut Batch) -> u64 {
         let meta = of_snapshot(snapshot);
         let index = meta.index;
-        self.removed.extend(self.members.ids().into_iter().filter(|id| !meta.members.contains(*id)));
+        self.note_removed(&meta.members);
         self.members = meta.members.clone();
         self.members_at = index;
         self.delivery.restore(index);

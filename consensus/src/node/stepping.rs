@@ -39,13 +39,32 @@ impl<S: LogStore> Node<S> {
             _ => Some(message),
         };
         let Some(message) = message else { return Ok(()) };
+        let asked = (message.get_msg_type() == MessageType::MsgRequestPreVote).then_some((message.from, message.term));
         match self.raw.step(message) {
             // Both mean that the message came too late to matter.
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
             Err(error) => return Err(self.stop(error.into())),
         }
+        if let Some((candidate, term)) = asked {
+            self.make_refusal_heard(candidate, term);
+        }
         self.draw_election_timeout();
         Ok(())
+    }
+
+    /// A refusal of a pre-vote tells the candidate what is committed. raft-rs gives it the term of this node, and where
+    /// that is behind the candidate's, the candidate ignores it. When two voters became one and only the one that left
+    /// knows, the other would ask it for ever. In the candidate's own term a refusal is heard, and promises nothing.
+    fn make_refusal_heard(&mut self, candidate: u64, asked_term: u64) {
+        let refusal = |message: &&mut eraftpb::Message| {
+            message.to == candidate
+                && message.reject
+                && message.get_msg_type() == MessageType::MsgRequestPreVoteResponse
+                && message.term + 1 < asked_term
+        };
+        if let Some(message) = self.raw.raft.msgs.iter_mut().rev().find(refusal) {
+            message.term = asked_term - 1;
+        }
     }
 
     /// Whether raft-rs may see a message, given this node's log.
@@ -81,7 +100,7 @@ impl<S: LogStore> Node<S> {
             // Only the leader of now can name a successor.
             MessageType::MsgTimeoutNow => {
                 let leader = message.from == raft.leader_id && message.term == raft.term;
-                return Ok(leader && !self.would_rule_alone_too_early());
+                return Ok(leader && !self.is_unfit_to_stand());
             }
             _ => {}
         }
