@@ -14,6 +14,10 @@ pub(crate) struct Cli {
     /// Key file of the account that signs.
     #[arg(long, global = true, env = "MATRIXAI_KEY", default_value = "account.key")]
     pub(crate) key: PathBuf,
+    /// How new what is read has to be: linearizable (everything acknowledged so far), bounded:MS (everything acknowledged so
+    /// many milliseconds ago), or stale (whatever the coordinator that is asked has).
+    #[arg(long, global = true, default_value = "linearizable")]
+    pub(crate) read: String,
     /// How results are printed; `json` prints one object on the last line.
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -150,11 +154,44 @@ pub(crate) enum ClusterVerb {
     Init(InitArgs),
     /// Members, leader, log positions and attested state roots.
     Status,
+    /// Back up the state, look at a backup, begin again from one.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
     /// The event feed, live.
     Watch {
         /// First log index wanted; 0 starts now.
         #[arg(long, default_value_t = 0)]
         from: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotVerb {
+    /// Have a coordinator write a snapshot of now, and keep it here. It holds everything acknowledged before.
+    Save {
+        /// File to write.
+        file: PathBuf,
+    },
+    /// Check a snapshot's checksums and the root of its state, and say what is in it.
+    Inspect {
+        /// The snapshot.
+        file: PathBuf,
+    },
+    /// Make a data folder in which a member begins again from a snapshot, when a majority's disks are gone: whatever was
+    /// decided after the snapshot is lost. Do it for every member that is to come back, from the same file, each
+    /// with its own old node key; members with a later log must stay off.
+    Restore {
+        /// The snapshot.
+        file: PathBuf,
+        /// Folder to make; must be new or empty.
+        #[arg(long)]
+        data: PathBuf,
+        /// The member's node key: `node.key` of its lost data folder.
+        #[arg(long)]
+        node_key: PathBuf,
+        /// Say that no majority of the members lives, and that later entries are given up.
+        #[arg(long)]
+        lose_later_entries: bool,
     },
 }
 

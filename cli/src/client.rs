@@ -13,7 +13,7 @@ use std::{
     future::Future,
     time::{Duration, Instant},
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Status, metadata::AsciiMetadataValue, transport::Channel};
 
 /// How long one verb tries before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const EXPIRY_MS: u64 = 300_000;
 /// Metadata key under which a follower names the leader.
 const LEADER_KEY: &str = "matrixai-leader";
+/// Metadata key under which a read says how new its answer has to be.
+const CONSISTENCY_KEY: &str = "matrixai-consistency";
 /// Largest message: a job with a thousand rounds of 256 deltas.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -33,12 +35,15 @@ pub(crate) struct Client {
     addresses: Vec<String>,
     channels: Vec<Channel>,
     cluster_id: [u8; 32],
+    /// How new the answers of reads have to be.
+    consistency: AsciiMetadataValue,
 }
 
 impl Client {
     /// Connects to the first of the addresses (host:port) that is part of a cluster.
     pub(crate) async fn connect(addresses: &[String]) -> Result<Self> {
-        let mut client = Self { addresses: addresses.to_vec(), channels: Vec::new(), cluster_id: [0; 32] };
+        let consistency = AsciiMetadataValue::from_static("linearizable");
+        let mut client = Self { addresses: addresses.to_vec(), channels: Vec::new(), cluster_id: [0; 32], consistency };
         for address in addresses {
             client.channels.push(channel(address)?);
         }
@@ -50,6 +55,21 @@ impl Client {
             )
         })?;
         Ok(client)
+    }
+
+    /// The same, with reads of another consistency; the coordinators know which there are.
+    pub(crate) fn reading(mut self, consistency: &str) -> Result<Self> {
+        self.consistency = consistency
+            .parse()
+            .map_err(|_| CliError::usage(format!("--read {consistency}: linearizable, bounded:MS or stale")))?;
+        Ok(self)
+    }
+
+    /// A read as it is sent.
+    pub(crate) fn asking<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert(CONSISTENCY_KEY, self.consistency.clone());
+        request
     }
 
     pub(crate) fn cluster_id(&self) -> [u8; 32] {
@@ -191,10 +211,10 @@ fn unreachable(last: &str) -> CliError {
 /// Calls `$method` of a generated client with a request on any coordinator.
 macro_rules! ask {
     ($client:expr, $service:ident :: $type:ident . $method:ident, $request:expr) => {{
-        let request = $request;
-        $client
-            .read(move |channel| {
-                let request = request.clone();
+        let (client, request) = (&$client, $request);
+        client
+            .read(|channel| {
+                let request = client.asking(request.clone());
                 async move {
                     matrixai_proto::v1::$service::$type::new(channel)
                         .max_decoding_message_size($crate::client::message_bytes_max())

@@ -44,7 +44,7 @@ fn run(cli: Cli) -> Result<()> {
         verb => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(|error| CliError::local("start the runtime", error))?;
-            let desk = Desk { cluster: cli.cluster, key: cli.key, format: cli.output };
+            let desk = Desk { cluster: cli.cluster, key: cli.key, format: cli.output, read: cli.read };
             runtime.block_on(act(desk, verb))
         }
     }

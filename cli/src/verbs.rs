@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod drill;
 pub(crate) mod job;
 pub(crate) mod market;
+pub(crate) mod snapshot;
 
 use crate::{
     client::Client,
@@ -24,11 +25,13 @@ pub(crate) struct Desk {
     pub(crate) cluster: Vec<String>,
     pub(crate) key: PathBuf,
     pub(crate) format: Format,
+    /// How new what is read has to be.
+    pub(crate) read: String,
 }
 
 impl Desk {
     pub(crate) async fn client(&self) -> Result<Client> {
-        Client::connect(&self.cluster).await
+        Client::connect(&self.cluster).await?.reading(&self.read)
     }
 
     pub(crate) fn signer(&self) -> Result<Signer> {

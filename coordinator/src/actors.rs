@@ -3,8 +3,7 @@
 //!
 //! | actor | thread | carries |
 //! |---|---|---|
-//! | [`replica`] | its own | node, state and core: the single writer |
-//! | [`notifier`] | its own | events and statement lines away from the writer |
+//! | [`replica`] | its own, and one that applies | the replica: node, core, reads; the applier: state |
 //! | [`peers`] | links | one stream to each other coordinator |
 //! | [`session`] | sessions | one worker's stream each |
 //! | [`ticker`] | links | time |
@@ -12,7 +11,6 @@
 //! `actix` appears in this folder and in the start-up only. Messages go by `try_send` or awaited `send`, never by
 //! `do_send`, which ignores a mailbox's capacity.
 
-mod notifier;
 mod peers;
 mod replica;
 mod session;
@@ -22,11 +20,11 @@ pub(crate) use peers::FRAME_BYTES_MAX;
 pub(crate) use replica::{Exported, Frame, Setup};
 pub(crate) use session::{DOWN_MAX, Opening};
 
-use crate::shared::Shared;
+use crate::{reads::ReadMode, shared::Shared};
 use actix::{Actor as _, Addr, Arbiter, MailboxError, prelude::SendError};
 use matrixai_proto::v1::{Envelope, SubmitReply};
 use matrixai_state::State;
-use std::sync::Arc;
+use std::{io, sync::Arc, thread::JoinHandle};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -39,31 +37,37 @@ pub(crate) struct Replica {
 
 /// The threads that actors live on, to be stopped and joined.
 #[derive(Debug)]
-pub(crate) struct Threads(Vec<Arbiter>);
+pub(crate) struct Threads {
+    arbiters: Vec<Arbiter>,
+    /// Those end when the replica is gone.
+    others: Vec<JoinHandle<()>>,
+}
 
 impl Threads {
     /// Stops all actors and waits until their threads have ended, so that files are closed when this returns.
     pub(crate) fn stop(self) {
-        for arbiter in &self.0 {
+        for arbiter in &self.arbiters {
             arbiter.stop();
         }
-        for arbiter in self.0 {
-            if arbiter.join().is_err() {
-                tracing::error!("an actor's thread panicked");
-            }
+        let arbiters = self.arbiters.into_iter().map(Arbiter::join);
+        let ended: Vec<_> = arbiters.chain(self.others.into_iter().map(JoinHandle::join)).collect();
+        if ended.iter().any(Result::is_err) {
+            tracing::error!("a thread of the replica panicked");
         }
     }
 }
 
 impl Replica {
     /// Starts the replica and what belongs to it. Must be called on the thread of an actix system.
-    pub(crate) fn start(setup: Setup) -> (Self, Threads) {
-        let (writer, links, news, sessions) = (Arbiter::new(), Arbiter::new(), Arbiter::new(), Arbiter::new());
-        let notifier = notifier::start(&news.handle(), setup.events.clone(), setup.history.clone());
-        let actor = replica::start(&writer.handle(), &links.handle(), setup, notifier);
+    ///
+    /// # Errors
+    /// The system's, when it starts no thread.
+    pub(crate) fn start(setup: Setup) -> io::Result<(Self, Threads)> {
+        let (writer, links, sessions) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
+        let (actor, others) = replica::start(&writer.handle(), &links.handle(), setup)?;
         let replica = Self { actor, sessions: sessions.handle() };
         // Sessions first: they hold addresses of the replica.
-        (replica, Threads(vec![sessions, links, writer, news]))
+        Ok((replica, Threads { arbiters: vec![sessions, links, writer], others }))
     }
 
     /// Applies a checked envelope if this coordinator leads; answers after it was applied.
@@ -73,10 +77,10 @@ impl Replica {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// A linearizable view.
-    pub(crate) async fn view(&self) -> Result<Arc<State>, Status> {
+    /// A view as new as `mode` asks for.
+    pub(crate) async fn view(&self, mode: ReadMode) -> Result<Arc<State>, Status> {
         let (answer, answered) = oneshot::channel();
-        self.actor.try_send(replica::View { answer }).map_err(|error| refused(&error))?;
+        self.actor.try_send(replica::View { mode, answer }).map_err(|error| refused(&error))?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -95,6 +99,11 @@ impl Replica {
         let export = replica::Export { from_index, to_index, answer };
         self.actor.try_send(export).map_err(|error| refused(&error))?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// Asks for a snapshot of now; the status tells when it is there.
+    pub(crate) fn want_snapshot(&self) -> Result<(), Status> {
+        self.actor.try_send(replica::WantSnapshot).map_err(|error| refused(&error))
     }
 
     /// Starts the session of a worker whose claim was checked.

@@ -92,6 +92,10 @@ pub enum Event {
         state: Arc<State>,
         entries: Vec<Applied>,
     },
+    /// The state was replaced by a snapshot's: what happened in between is not told entry by entry.
+    Restored {
+        state: Arc<State>,
+    },
     /// Another coordinator said what it holds.
     Status {
         from: u64,
@@ -200,8 +204,10 @@ impl Core {
     /// A core that knows nothing but its state.
     pub fn new(config: CoreConfig, state: Arc<State>) -> Self {
         let CoreConfig { me, cluster_id, nodes, signer, boot, beat_ms, machine_timeout_ms } = config;
+        let mut clock = LedgerClock::new(me, nodes.len());
+        clock.applied(state.now_ms());
         Self {
-            clock: LedgerClock::new(me, nodes.len()),
+            clock,
             wall_ms: 0,
             role: Role::Follower,
             leader: 0,
@@ -234,6 +240,7 @@ impl Core {
             }
             Event::Role { role, leader } => self.turned(role, leader, now, &mut actions),
             Event::Applied { state, entries } => self.applied(state, entries, now, &mut actions),
+            Event::Restored { state } => self.restored(state, now, &mut actions),
             Event::Status { from, status } => self.status(from, status, now),
             Event::SessionOpened { session, machine, holding } => {
                 if let Some(session) = self.dispatch.open(session, machine, holding) {
@@ -342,6 +349,13 @@ impl Core {
         if let Some(why) = self.roots.diverged(&self.state) {
             actions.push(Action::Stop(why));
         }
+    }
+
+    /// Effects are hints: whatever was missed with the entries in between follows from the state.
+    fn restored(&mut self, state: Arc<State>, now: u64, actions: &mut Vec<Action>) {
+        self.clock.applied(state.now_ms());
+        self.dispatch.mark_all();
+        self.applied(state, Vec::new(), now, actions);
     }
 
     fn status(&mut self, from: u64, status: PeerStatus, now: u64) {

@@ -1,6 +1,7 @@
 //! The newest events in memory, indexed by log position: one source for `watch`, the pages and notifications.
 //!
-//! The ring is rebuilt on every start, since the log is replayed; it forgets the oldest events instead of growing.
+//! The ring is filled on every start with the entries that are replayed; it forgets the oldest events instead of growing.
+//! What a snapshot stands for was never here: the ring says from which index on it has every event.
 
 use matrixai_state::Event;
 use std::{
@@ -44,6 +45,8 @@ struct Ring {
     events: VecDeque<Arc<Logged>>,
     /// Number of the first event in `events`, counted from 0 at the start of the process.
     first: u64,
+    /// The state went from a snapshot to this index, so no event before it was seen.
+    begins: u64,
 }
 
 impl EventRing {
@@ -63,6 +66,17 @@ impl EventRing {
             ring.events.push_back(Arc::new(event));
         }
         let pushed = ring.first + ring.events.len() as u64;
+        drop(ring);
+        self.pushed.send_replace(pushed);
+    }
+
+    /// The state is that of a snapshot of this log index: the ring begins behind it, and what it held ends in a gap and goes.
+    pub(crate) fn skip_to(&self, index: u64) {
+        let mut ring = self.lock();
+        ring.first += ring.events.len() as u64;
+        ring.events.clear();
+        ring.begins = index.saturating_add(1);
+        let pushed = ring.first;
         drop(ring);
         self.pushed.send_replace(pushed);
     }
@@ -98,7 +112,8 @@ impl EventRing {
 impl Ring {
     /// First index of which every event is here: the index after the oldest one's, whose fellows may be gone.
     fn oldest(&self) -> u64 {
-        if self.first == 0 { 0 } else { self.events.front().map_or(0, |event| event.index + 1) }
+        let dropped = if self.first == 0 { 0 } else { self.events.front().map_or(0, |event| event.index + 1) };
+        dropped.max(self.begins)
     }
 
     fn check(&self, index: u64) -> Result<(), Lagged> {

@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod market;
 pub(crate) mod raft;
 mod routes;
+pub(crate) mod snapshots;
 
 use crate::{actors::FRAME_BYTES_MAX, shared::Shared};
 use futures::future::BoxFuture;
@@ -99,7 +100,7 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
     Ok(())
 }
 
-/// Serving means: part of a cluster whose leader is known.
+/// Serving means: part of a cluster whose leader is known, with a disk that takes writes.
 async fn report_health(shared: Shared, reporter: HealthReporter) {
     const WHOLE_SERVER: &str = "";
     reporter.set_service_status(WHOLE_SERVER, ServingStatus::NotServing).await;
@@ -108,8 +109,12 @@ async fn report_health(shared: Shared, reporter: HealthReporter) {
         let Ok(running) = shared.running() else { return };
         let mut status = running.status.clone();
         loop {
-            let known = status.borrow_and_update().leader != 0;
-            let serving = if known { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let view = status.borrow_and_update().clone();
+            let serving = if view.leader != 0 && view.disk_full.is_none() {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
             reporter.set_service_status(WHOLE_SERVER, serving).await;
             if status.changed().await.is_err() {
                 return;

@@ -1,9 +1,13 @@
 //! Statements: every movement of every account, newest first, in a sled index on this coordinator's disk.
 //!
-//! The index is derived. The log is replayed at every start, so whatever is missing is delivered again; a movement that
-//! is there already is told by its sequence number and skipped. sled syncs lazily and may refuse its folder after a
-//! crash: then the folder is set aside and the replay fills a new one. It is written by a thread of its own, behind
-//! apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
+//! The index is derived. The log behind the newest snapshot is replayed at every start, so what is missing of that is
+//! delivered again; a movement that is there already is told by its sequence number and skipped. What lies before a snapshot
+//! that this coordinator did not live through (one fetched from another, or after its index was lost) cannot be
+//! delivered: then the index notes from which log entry on it is complete, and every statement says so. sled syncs lazily and
+//! may refuse its folder after a crash: then the folder is set aside and a new one is filled from there. It is written by
+//! a thread of its own, behind apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
+
+mod room;
 
 use crate::telemetry::Metrics;
 use matrixai_protocol::Hash;
@@ -11,6 +15,7 @@ use matrixai_state::{
     Movement,
     ids::{AccountId, JobId},
 };
+use room::Room;
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
@@ -27,6 +32,9 @@ use tokio::{sync::watch, task::spawn_blocking};
 /// Log entries that may wait to be written.
 const QUEUE_ENTRIES: usize = 1_024;
 
+/// Movements that may wait to be written, in all entries: some 64 MiB.
+const QUEUE_MOVEMENTS: usize = 1 << 18;
+
 /// Entries written in one batch.
 const BATCH_ENTRIES: usize = 256;
 
@@ -40,7 +48,7 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Key of the one [`Meta`] record. Movements' keys are longer.
 const META_KEY: &[u8] = b"meta";
@@ -79,8 +87,19 @@ pub(crate) struct Record {
 struct Meta {
     format: u32,
     cluster_id: Hash,
-    /// Newest movement that is in.
-    sequence: Option<u64>,
+    /// Newest movement that is in or lies in a gap; 0 before the first.
+    sequence: u64,
+    /// Every movement of this log entry and later ones up to `sequence` is in; 0 when nothing was ever missed.
+    complete_from: u64,
+}
+
+/// A page of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Newest first.
+    pub(crate) records: Vec<Record>,
+    /// Movements of earlier log entries may be missing; 0 when none are.
+    pub(crate) complete_from: u64,
 }
 
 /// Why a statement cannot be had, or the index not be opened.
@@ -120,9 +139,21 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Running {
     db: sled::Db,
-    queue: SyncSender<Entry>,
+    queue: SyncSender<Told>,
+    room: Arc<Room>,
     /// Newest log index whose movements are in.
     written: watch::Receiver<u64>,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Told {
+    Entry(Entry),
+    /// The state is that of a snapshot: after this log entry, with so many movements made.
+    Snapshot {
+        index: u64,
+        movements: u64,
+    },
 }
 
 /// What one applied log entry adds.
@@ -139,15 +170,16 @@ impl History {
         Self { folder: folder.to_owned(), metrics, running: OnceLock::new() }
     }
 
-    /// Opens the index and starts its writer; must come before the log is replayed. A folder that sled refuses, or that
-    /// is another cluster's or format's, is renamed to `<folder>.quarantine` and counted; the replay fills the new one.
+    /// Opens the index and starts its writer for a state that holds log entry `index` and has made so many movements; must
+    /// come before entries behind it are applied. A folder that sled refuses, or that is another cluster's or format's,
+    /// is renamed to `<folder>.quarantine` and counted; the new one is filled from there.
     ///
     /// # Errors
     /// [`HistoryError::Open`] when even an empty index cannot be made there.
     ///
     /// # Panics
     /// When it was started before.
-    pub(crate) fn start(&self, cluster_id: &Hash) -> Result<(), HistoryError> {
+    pub(crate) fn start(&self, cluster_id: &Hash, index: u64, movements: u64) -> Result<(), HistoryError> {
         let folder = &self.folder;
         let failed = |what, why| HistoryError::Open { what, path: folder.clone(), why };
         let (db, meta) = match open_guarded(folder, cluster_id) {
@@ -161,13 +193,15 @@ impl History {
         };
         let (queue, entries) = sync_channel(QUEUE_ENTRIES);
         let (progress, written) = watch::channel(0);
-        let writer = Writer { db: db.clone(), meta, progress, metrics: self.metrics.clone() };
+        let room = Arc::new(Room::new(QUEUE_MOVEMENTS));
+        let writer = Writer { db: db.clone(), meta, progress, metrics: self.metrics.clone(), room: room.clone() };
         thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&entries))
             .map_err(|error| failed("start the writer of", error.to_string()))?;
-        let first = self.running.set(Running { db, queue, written }).is_ok();
+        let first = self.running.set(Running { db, queue, room, written }).is_ok();
         assert!(first, "the statement index is started once");
+        self.skip_to(index, movements);
         Ok(())
     }
 
@@ -177,9 +211,20 @@ impl History {
     /// Before [`History::start`]: what is recorded then would be missing for good.
     pub(crate) fn record(&self, index: u64, now_ms: u64, movements: Vec<Movement>) {
         let running = self.running.get().expect("the statement index starts before the log is replayed");
+        running.room.take(movements.len());
         // A stopped writer is logged where it stopped, and statements say so.
-        let _stopped = running.queue.send(Entry { index, now_ms, movements });
+        let _stopped = running.queue.send(Told::Entry(Entry { index, now_ms, movements }));
         self.metrics.history_lag.set(lag(index, *running.written.borrow()));
+    }
+
+    /// The state is that of a snapshot: after log entry `index`, with so many movements made. Those that are not in the index
+    /// by then never will be.
+    ///
+    /// # Panics
+    /// Before [`History::start`].
+    pub(crate) fn skip_to(&self, index: u64, movements: u64) {
+        let running = self.running.get().expect("the statement index starts before the log is replayed");
+        let _stopped = running.queue.send(Told::Snapshot { index, movements });
     }
 
     /// Movements of an account before a sequence number (0: the newest ones), newest first, as of log entry `index`
@@ -193,7 +238,7 @@ impl History {
         before: u64,
         limit: usize,
         index: u64,
-    ) -> Result<Vec<Record>, HistoryError> {
+    ) -> Result<Statement, HistoryError> {
         let running = self.running.get().ok_or(HistoryError::Stopped)?;
         let mut written = running.written.clone();
         match tokio::time::timeout(CATCH_UP_WAIT, written.wait_for(|at| *at >= index)).await {
@@ -204,7 +249,7 @@ impl History {
         let db = running.db.clone();
         let read = spawn_blocking(move || read(&db, account, before, limit.min(STATEMENT_MAX))).await;
         match read {
-            Ok(Ok(records)) => Ok(records),
+            Ok(Ok(statement)) => Ok(statement),
             Ok(Err(error)) => {
                 tracing::error!(%error, "read statement index");
                 Err(HistoryError::Stopped)
@@ -219,18 +264,23 @@ struct Writer {
     meta: Meta,
     progress: watch::Sender<u64>,
     metrics: Arc<Metrics>,
+    room: Arc<Room>,
 }
 
 impl Writer {
-    fn run(mut self, entries: &Receiver<Entry>) {
-        while let Ok(first) = entries.recv() {
-            let batch: Vec<Entry> = std::iter::once(first).chain(entries.try_iter().take(BATCH_ENTRIES)).collect();
-            let index = batch.last().map_or(0, |entry| entry.index);
+    fn run(mut self, told: &Receiver<Told>) {
+        while let Ok(first) = told.recv() {
+            let batch: Vec<Told> = std::iter::once(first).chain(told.try_iter().take(BATCH_ENTRIES)).collect();
+            let (index, movements) = batch.iter().fold((0, 0), |(_, movements), told| match told {
+                Told::Entry(entry) => (entry.index, movements + entry.movements.len()),
+                Told::Snapshot { index, .. } => (*index, movements),
+            });
             if let Err(error) = self.write(batch) {
                 // Ending drops `progress`, by which everybody who waits learns of it.
                 tracing::error!(%error, "write statement index: it stops until the next start");
                 return;
             }
+            self.room.give_back(movements);
             self.metrics.history_lag.set(lag(self.metrics.applied_index.get().max(0).unsigned_abs(), index));
             self.progress.send_replace(index);
         }
@@ -239,26 +289,48 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, entries: Vec<Entry>) -> Result<(), sled::Error> {
+    fn write(&mut self, told: Vec<Told>) -> Result<(), sled::Error> {
         let mut batch = sled::Batch::default();
-        let mut newest = self.meta.sequence;
-        for Entry { index, now_ms, movements } in entries {
-            for movement in movements {
-                if newest.is_some_and(|newest| movement.sequence <= newest) {
-                    continue;
+        let mut meta = self.meta.clone();
+        for told in told {
+            match told {
+                Told::Snapshot { index, movements } if movements > meta.sequence => {
+                    meta = Meta { sequence: movements, complete_from: index.saturating_add(1), ..meta };
+                    tracing::warn!(
+                        index,
+                        "the statement index has a gap before this log entry, which a snapshot stands for"
+                    );
                 }
-                newest = Some(movement.sequence);
-                batch.insert(&key(movement.account, movement.sequence), encode(&record(index, now_ms, movement))?);
+                Told::Snapshot { .. } => {}
+                Told::Entry(Entry { index, now_ms, movements }) => {
+                    for movement in movements {
+                        // It was delivered before the last restart.
+                        if movement.sequence <= meta.sequence {
+                            continue;
+                        }
+                        meta.sequence = movement.sequence;
+                        batch.insert(
+                            &key(movement.account, movement.sequence),
+                            encode(&record(index, now_ms, movement))?,
+                        );
+                    }
+                }
             }
         }
-        if newest == self.meta.sequence {
+        if meta == self.meta {
             return Ok(());
         }
-        let meta = Meta { sequence: newest, ..self.meta.clone() };
         batch.insert(META_KEY, encode(&meta)?);
         self.db.apply_batch(batch)?;
         self.meta = meta;
         Ok(())
+    }
+}
+
+/// Whoever waits for room learns that there will be none.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.room.close();
     }
 }
 
@@ -302,7 +374,7 @@ fn open(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
     let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().map_err(|error| error.to_string())?;
     let meta = match db.get(META_KEY).map_err(|error| error.to_string())? {
         Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
-        None if db.is_empty() => Meta { format: FORMAT, cluster_id: *cluster_id, sequence: None },
+        None if db.is_empty() => Meta { format: FORMAT, cluster_id: *cluster_id, sequence: 0, complete_from: 0 },
         None => return Err("it has no record of itself".to_owned()),
     };
     if meta.format != FORMAT || meta.cluster_id != *cluster_id {
@@ -327,9 +399,12 @@ fn set_aside(folder: &Path) -> Result<(), HistoryError> {
     Ok(())
 }
 
-fn read(db: &sled::Db, account: AccountId, before: u64, limit: usize) -> Result<Vec<Record>, sled::Error> {
+fn read(db: &sled::Db, account: AccountId, before: u64, limit: usize) -> Result<Statement, sled::Error> {
     let end = if before == 0 { u64::MAX } else { before };
-    db.range(key(account, 0)..key(account, end)).rev().take(limit).map(|row| decode(&row?.1)).collect()
+    let rows = db.range(key(account, 0)..key(account, end)).rev().take(limit);
+    let records = rows.map(|row| decode(&row?.1)).collect::<Result<_, _>>()?;
+    let meta: Option<Meta> = db.get(META_KEY)?.map(|bytes| decode(&bytes)).transpose()?;
+    Ok(Statement { records, complete_from: meta.map_or(0, |meta| meta.complete_from) })
 }
 
 /// Account, then sequence big-endian, so that a range over one account is in order.
@@ -344,7 +419,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, sled::Error> {
     postcard::to_allocvec(value).map_err(|error| sled::Error::Unsupported(error.to_string()))
 }
 
-fn decode(bytes: &[u8]) -> Result<Record, sled::Error> {
+fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, sled::Error> {
     postcard::from_bytes(bytes).map_err(|error| sled::Error::Unsupported(error.to_string()))
 }
 
@@ -379,7 +454,7 @@ mod tests {
 
     fn started(path: &Path, cluster: &Hash, metrics: &Arc<Metrics>) -> History {
         let history = History::new(path, metrics.clone());
-        history.start(cluster).unwrap();
+        history.start(cluster, 0, 0).unwrap();
         history
     }
 
@@ -391,8 +466,34 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_a_snapshot_stands_for_is_a_gap_that_statements_tell_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history");
+        let history = started(&path, &CLUSTER, &Arc::default());
+        history.record(1, 5, vec![movement(1, ALICE)]);
+        history.skip_to(1, 1);
+        assert_eq!(history.statement(ALICE, 0, 10, 1).await.unwrap().complete_from, 0, "nothing was missed");
+        history.skip_to(9, 4);
+        let statement = history.statement(ALICE, 0, 10, 9).await.unwrap();
+        assert_eq!((statement.records.len(), statement.complete_from), (1, 10));
+        history.record(10, 6, vec![movement(5, ALICE)]);
+        assert_eq!(sequences(&history, ALICE, 0, 10).await, [5, 1]);
+        ended(history, &path, &CLUSTER);
+
+        let history = History::new(&path, Arc::default());
+        history.start(&CLUSTER, 9, 4).unwrap();
+        history.record(10, 6, vec![movement(5, ALICE)]);
+        let statement = history.statement(ALICE, 0, 10, 10).await.unwrap();
+        assert_eq!((statement.records.len(), statement.complete_from), (2, 10), "it remembers, and nothing is doubled");
+    }
+
+    async fn records(history: &History, account: AccountId, before: u64, limit: usize, index: u64) -> Vec<Record> {
+        history.statement(account, before, limit, index).await.unwrap().records
+    }
+
     async fn sequences(history: &History, account: AccountId, before: u64, index: u64) -> Vec<u64> {
-        let records = history.statement(account, before, 2, index).await.unwrap();
+        let records = records(history, account, before, 2, index).await;
         records.iter().map(|record| record.sequence).collect()
     }
 
@@ -406,7 +507,7 @@ mod tests {
         assert_eq!(sequences(&history, ALICE, 0, 3).await, [4, 3]);
         assert_eq!(sequences(&history, ALICE, 3, 3).await, [1]);
         assert_eq!(sequences(&history, BOB, 0, 3).await, [2]);
-        assert_eq!(history.statement(ALICE, 0, 1, 3).await.unwrap(), [record(3, 13, movement(4, ALICE))]);
+        assert_eq!(records(&history, ALICE, 0, 1, 3).await, [record(3, 13, movement(4, ALICE))]);
     }
 
     #[tokio::test]
@@ -421,7 +522,7 @@ mod tests {
         history.record(1, 99, vec![Movement { balance: Money::MAX, ..movement(1, ALICE) }]);
         history.record(2, 12, vec![movement(2, ALICE)]);
         history.record(3, 13, vec![movement(3, ALICE)]);
-        let all = history.statement(ALICE, 0, 10, 3).await.unwrap();
+        let all = records(&history, ALICE, 0, 10, 3).await;
         let wanted = [(3, 13), (2, 12), (1, 11)].map(|(n, now)| record(n, now, movement(n, ALICE)));
         assert_eq!(all, wanted);
         assert_eq!(metrics.history_rebuilds.get(), 0);
@@ -438,7 +539,7 @@ mod tests {
         ended(history, &path, &CLUSTER);
         let history = started(&path, &CLUSTER, &metrics);
         history.record(1, 99, vec![movement(1, ALICE)]);
-        assert_eq!(history.statement(ALICE, 0, 10, 1).await.unwrap(), [record(1, 11, movement(1, ALICE))]);
+        assert_eq!(records(&history, ALICE, 0, 10, 1).await, [record(1, 11, movement(1, ALICE))]);
         assert_eq!(metrics.history_rebuilds.get(), 0);
     }
 

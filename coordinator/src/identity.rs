@@ -1,8 +1,8 @@
 //! The data folder: who this coordinator is and which cluster it belongs to. Nothing outside this folder is opened.
 //!
 //! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
-//! `ports.json` (ports picked on the first start), `genesis` (the cluster), and the folders `raft`, `artifacts` and
-//! `history`. Files are written beside their place and renamed, so that a crash leaves the old or the new one.
+//! `ports.json` (ports picked on the first start), `genesis` (the cluster), `log-begun` (this node has acknowledged
+//! entries: without its log it must not come back), and the folders `raft`, `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the old or the new one.
 
 use matrixai_proto::envelope::Signer;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,10 @@ use std::{
 
 /// First line of the file `format`; its number rises when an older program can no longer read the folder.
 const FORMAT: &str = "matrixai-coordinator 1";
+/// Name of the file of the node's seed.
+const NODE_KEY: &str = "node.key";
+/// Name of the file that says that there is a log.
+const LOG_BEGUN: &str = "log-begun";
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
@@ -63,6 +67,17 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Name of the folder of snapshots.
+    pub(crate) const SNAPSHOTS: &'static str = "snapshots";
+
+    /// Makes a folder of a node that exists already, of its key and its cluster's genesis. What makes it one that opens comes
+    /// last.
+    pub(crate) fn prepare(root: &Path, seed: &[u8; 32], genesis: &[u8]) -> Result<(), FolderError> {
+        write(&root.join(NODE_KEY), format!("{}\n", hex::encode(seed)).as_bytes(), PRIVATE)?;
+        write(&root.join("genesis"), genesis, PUBLIC)?;
+        write(&root.join("format"), format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis)).as_bytes(), PUBLIC)
+    }
+
     /// Opens the folder, or makes it with a new node key.
     pub(crate) fn open(root: &Path) -> Result<Self, FolderError> {
         fs::create_dir_all(root).map_err(io_error("make folder", root))?;
@@ -75,7 +90,7 @@ impl Folder {
                 write(&format, format!("{FORMAT}\n").as_bytes(), PUBLIC)?;
             }
         }
-        let seed = node_seed(&root.join("node.key"))?;
+        let seed = node_seed(&root.join(NODE_KEY))?;
         Ok(Self { root: root.to_owned(), seed, _lock: lock })
     }
 
@@ -87,6 +102,26 @@ impl Folder {
     /// Where the raft log is.
     pub(crate) fn raft(&self) -> PathBuf {
         self.root.join("raft")
+    }
+
+    /// Where snapshots are.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.join(Self::SNAPSHOTS)
+    }
+
+    /// Whether this folder ever had a log. What it acknowledged others rely on, so without the log it must not come back
+    /// under its id.
+    pub(crate) fn log_begun(&self) -> Result<bool, FolderError> {
+        Ok(read(&self.root.join(LOG_BEGUN))?.is_some())
+    }
+
+    /// Notes that this folder has a log from here on. To be called before the log acknowledges anything.
+    pub(crate) fn begin_log(&self) -> Result<(), FolderError> {
+        write(
+            &self.root.join(LOG_BEGUN),
+            b"a node that lost the log beside this file comes back under a new id\n",
+            PUBLIC,
+        )
     }
 
     /// Where artifacts are.

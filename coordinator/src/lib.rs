@@ -9,6 +9,7 @@
 
 mod actors;
 mod artifacts;
+pub mod backup;
 pub mod clock;
 mod config;
 pub mod core;
@@ -23,7 +24,9 @@ mod live;
 pub mod pending;
 pub mod reads;
 mod relay;
+pub mod replica;
 mod shared;
+pub mod snapshots;
 mod startup;
 mod telemetry;
 mod web;

@@ -4,6 +4,10 @@
 //! Reads that arrive together share one question to the quorum. raft drops questions at will (no leader, a leader without
 //! a committed entry yet, a lost message), so an unanswered one is asked again under a new context until the reader's
 //! patience ends.
+//!
+//! A reader that is content with a view of a certain age is answered at once when the newest confirmed view is that young:
+//! its age counts from when its question was **asked**, by this process's own steady clock, so no other clock is trusted.
+//! Otherwise it waits like any other, and its question makes the view young again for those after it.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +20,18 @@ const ASK_AGAIN_MS: u64 = 250;
 /// A reader is told to ask again after this long.
 const READ_WAIT_MS: u64 = 5_000;
 
+/// How new a view has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// It holds everything that was acknowledged anywhere before the read was asked for.
+    Linearizable,
+    /// It holds everything that was acknowledged anywhere this many milliseconds before.
+    Bounded {
+        /// Milliseconds.
+        age_ms: u64,
+    },
+}
+
 /// The waiting reads; `T` is whatever answers a reader.
 #[derive(Debug)]
 pub struct Reads<T> {
@@ -25,8 +41,10 @@ pub struct Reads<T> {
     new: Vec<Reader<T>>,
     asked: BTreeMap<u64, Question<T>>,
     /// Confirmed at an index that is not applied yet.
-    confirmed: BTreeMap<u64, Vec<Reader<T>>>,
+    confirmed: BTreeMap<u64, Question<T>>,
     waiting: usize,
+    /// The applied state holds everything that was acknowledged before this time.
+    fresh_at: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -50,6 +68,15 @@ impl<T> Reads<T> {
             asked: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             waiting: 0,
+            fresh_at: None,
+        }
+    }
+
+    /// Whether the applied state is new enough as it is.
+    pub fn is_fresh(&self, mode: ReadMode, now: u64) -> bool {
+        match mode {
+            ReadMode::Linearizable => false,
+            ReadMode::Bounded { age_ms } => self.fresh_at.is_some_and(|at| now.saturating_sub(at) <= age_ms),
         }
     }
 
@@ -88,7 +115,10 @@ impl<T> Reads<T> {
     /// The quorum confirmed: `index` was committed when this context was asked.
     pub fn confirmed(&mut self, context: u64, index: u64) {
         if let Some(question) = self.asked.remove(&context) {
-            self.confirmed.entry(index).or_default().extend(question.readers);
+            let none = Question { readers: Vec::new(), asked_at: 0 };
+            let confirmed = self.confirmed.entry(index).or_insert(none);
+            confirmed.asked_at = confirmed.asked_at.max(question.asked_at);
+            confirmed.readers.extend(question.readers);
         }
     }
 
@@ -96,7 +126,9 @@ impl<T> Reads<T> {
     pub fn ready(&mut self, applied: u64) -> Vec<T> {
         let later = self.confirmed.split_off(&applied.saturating_add(1));
         let ready = std::mem::replace(&mut self.confirmed, later);
-        let ready: Vec<T> = ready.into_values().flatten().map(|reader| reader.to).collect();
+        self.fresh_at = ready.values().map(|question| Some(question.asked_at)).fold(self.fresh_at, Option::max);
+        let readers = ready.into_values().flat_map(|question| question.readers);
+        let ready: Vec<T> = readers.map(|reader| reader.to).collect();
         self.waiting -= ready.len();
         ready
     }
@@ -105,8 +137,8 @@ impl<T> Reads<T> {
     pub fn late(&mut self, now: u64) -> Vec<T> {
         let mut late = Vec::new();
         let queues = [&mut self.new].into_iter();
-        let queues = queues.chain(self.asked.values_mut().map(|question| &mut question.readers));
-        for readers in queues.chain(self.confirmed.values_mut()) {
+        let questions = self.asked.values_mut().chain(self.confirmed.values_mut());
+        for readers in queues.chain(questions.map(|question| &mut question.readers)) {
             late.extend(readers.extract_if(.., |reader| now.saturating_sub(reader.since) >= READ_WAIT_MS));
         }
         self.waiting -= late.len();
@@ -140,6 +172,22 @@ mod tests {
         reads.confirmed(0, 5);
         assert_eq!(reads.ready(5), ["a"]);
         assert_eq!(reads.ask(1), Some(1));
+    }
+
+    #[test]
+    fn a_bounded_read_counts_age_from_when_the_quorum_was_asked() {
+        let mut reads = Reads::new(0);
+        let bounded = ReadMode::Bounded { age_ms: 100 };
+        assert!(!reads.is_fresh(bounded, 0), "nothing was ever confirmed");
+        reads.add("a", 1_000).unwrap();
+        assert_eq!(reads.ask(1_000), Some(0));
+        reads.confirmed(0, 5);
+        assert!(reads.ready(4).is_empty());
+        assert!(!reads.is_fresh(bounded, 1_000), "confirmed, but not applied here");
+        assert_eq!(reads.ready(5), ["a"]);
+        assert!(reads.is_fresh(bounded, 1_100));
+        assert!(!reads.is_fresh(bounded, 1_101));
+        assert!(!reads.is_fresh(ReadMode::Linearizable, 1_000));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use crate::{
     actors::Replica, artifacts::Artifacts, config::Config, edge, events::EventRing, history::History, identity::Folder,
-    links::Links, live::Live, relay::Relay, telemetry::Metrics,
+    links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace, snapshots::Snapshots,
+    telemetry::Metrics,
 };
 use matrixai_proto::{
     envelope::Signer,
@@ -17,7 +18,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, metadata::MetadataMap};
 
-/// Metadata key of a read; the value `stale` answers from this coordinator's own state without asking the quorum.
+/// Metadata key of a read: `linearizable` (what is meant when it is absent), `bounded:MS` for a view that is at most so many
+/// milliseconds old, `stale` for this coordinator's own state, however old, without asking the quorum.
 pub(crate) const CONSISTENCY: &str = "matrixai-consistency";
 /// Metadata key of a refusal by a coordinator that does not lead: the leader's gRPC address.
 pub(crate) const LEADER: &str = "matrixai-leader";
@@ -66,6 +68,7 @@ pub(crate) struct Running {
     pub(crate) relay: Arc<Relay>,
     pub(crate) views: watch::Receiver<Arc<State>>,
     pub(crate) status: watch::Receiver<NodeView>,
+    pub(crate) snapshots: Snapshots,
 }
 
 /// A coordinator as genesis names it.
@@ -90,6 +93,11 @@ pub(crate) struct NodeView {
     pub(crate) applied: u64,
     /// Worker sessions that end here.
     pub(crate) sessions: u32,
+    /// First entry that the log still holds, and the last one of the newest snapshot.
+    pub(crate) log_first: u64,
+    pub(crate) snapshot: u64,
+    /// What the log's disk lacks, while it does.
+    pub(crate) disk_full: Option<NoSpace>,
 }
 
 /// What a coordinator is in its quorum.
@@ -177,7 +185,7 @@ impl Shared {
     /// # Errors
     /// UNAVAILABLE without a cluster or a quorum; RESOURCE_EXHAUSTED when too many wait already.
     pub(crate) async fn view(&self) -> Result<Arc<State>, Status> {
-        self.running()?.replica.view().await
+        self.running()?.replica.view(ReadMode::Linearizable).await
     }
 
     /// This coordinator's own newest view, which may be behind.
@@ -188,16 +196,20 @@ impl Shared {
         Ok(self.running()?.views.borrow().clone())
     }
 
-    /// The view that a request asks for: linearizable unless its metadata say `matrixai-consistency: stale`.
+    /// The view that a request's metadata ask for under [`CONSISTENCY`].
     ///
     /// # Errors
     /// Those of [`Shared::view`]; INVALID_ARGUMENT for another consistency.
     pub(crate) async fn view_for(&self, metadata: &MetadataMap) -> Result<Arc<State>, Status> {
-        match metadata.get(CONSISTENCY).map(|value| value.to_str()) {
-            None | Some(Ok("linearizable")) => self.view().await,
-            Some(Ok("stale")) => self.stale_view(),
-            Some(_) => Err(Status::invalid_argument(format!("{CONSISTENCY} is \"linearizable\" or \"stale\""))),
-        }
+        let mode = match metadata.get(CONSISTENCY).map(|value| value.to_str()) {
+            None | Some(Ok("linearizable")) => ReadMode::Linearizable,
+            Some(Ok("stale")) => return self.stale_view(),
+            Some(value) => value.ok().and_then(bound).ok_or_else(|| {
+                let modes = "\"linearizable\", \"bounded:MILLISECONDS\" or \"stale\"";
+                Status::invalid_argument(format!("{CONSISTENCY} is {modes}"))
+            })?,
+        };
+        self.running()?.replica.view(mode).await
     }
 
     /// Every new view as it is applied; the newest at once.
@@ -346,4 +358,10 @@ impl Shared {
         // An error means that the main task is gone, which is stopping too.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
+}
+
+/// The mode that `bounded:MS` asks for.
+fn bound(consistency: &str) -> Option<ReadMode> {
+    let age_ms = consistency.strip_prefix("bounded:")?.parse().ok()?;
+    Some(ReadMode::Bounded { age_ms })
 }

@@ -6,23 +6,28 @@ use crate::{
     clock,
     config::{self, Config, ConfigError},
     core::{Core, CoreConfig, Node as CoreNode},
+    files::OsFiles,
     grpc,
     history::History,
     identity::{Folder, FolderError, Ports},
     links::Links,
     relay::Relay,
+    replica::{
+        self, Applier,
+        compaction::{Compaction, Policy},
+    },
     shared::{Founding, NodeView, Parts, Peer, Running, Shared},
+    snapshots::{Loaded, Snapshots},
     telemetry::{Metrics, Telemetry, TelemetryError},
     web,
 };
-use matrixai_consensus::{EngineStore, Node, NodeConfig, Start};
+use matrixai_consensus::{EngineStore, LogStore as _, Members, Node, NodeConfig, SnapshotMeta, Start};
 use matrixai_proto::envelope;
 use matrixai_state::State;
 use serde::Serialize;
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
@@ -371,14 +376,19 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let voters: Vec<u64> = peers.iter().map(|peer| peer.id).collect();
     let random = || envelope::random::<8>().map_err(|error| format!("random bytes: {error}"));
 
-    let store_path: PathBuf = shared.folder().raft();
-    let store = EngineStore::open(&store_path).map_err(|error| error.to_string())?;
-    shared.metrics().show_log_syncs(store.syncs());
+    let snapshots =
+        Snapshots::open(Arc::new(OsFiles), &shared.folder().snapshots()).map_err(|error| error.to_string())?;
+    let (state, start, newest) = restored(&snapshots, state, &voters)?;
     let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
-    let consensus = Start::genesis(&voters)
-        .and_then(|start| Node::open(config, store, &start))
-        .map_err(|error| format!("{}: {error}", store_path.display()))?;
-    shared.history().start(&cluster_id).map_err(|error| error.to_string())?;
+    let mut consensus = open_log(shared, config, &start)?;
+    let writer = consensus.writer();
+    let kept = snapshots.indices().map_err(|error| error.to_string())?;
+    let compaction = Compaction::new(Policy::default(), start.index, start.term, start.members.clone(), kept);
+    if let Some(newest) = newest {
+        consensus.snapshot_taken(newest);
+    }
+    shared.history().start(&cluster_id, start.index, state.movements()).map_err(|error| error.to_string())?;
+    shared.events().skip_to(start.index);
 
     let view = Arc::new(state.clone());
     let core = Core::new(
@@ -393,15 +403,16 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         },
         view.clone(),
     );
-    let (views, views_of) = watch::channel(view);
+    let (views, views_of) = watch::channel(view.clone());
     let (status, status_of) = watch::channel(NodeView::default());
     shared.links().start(cluster_id, node, &peers, views_of.clone())?;
     let relay = Arc::new(Relay::new(shared.links().clone()));
+    let first_context = u64::from_le_bytes(random()?);
     let (replica, threads) = Replica::start(Setup {
-        node: consensus,
-        state,
-        core,
-        first_context: u64::from_le_bytes(random()?),
+        replica: replica::Replica::new(consensus, core, view, first_context, compaction),
+        applier: Applier::new(state, start.term, start.members),
+        writer,
+        snapshots: snapshots.clone(),
         others: peers.iter().filter(|peer| peer.id != node).cloned().collect(),
         links: shared.links().clone(),
         relay: relay.clone(),
@@ -414,7 +425,8 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         status,
         fatal,
         runtime: tokio::runtime::Handle::current(),
-    });
+    })
+    .map_err(|error| format!("start the threads of the replica: {error}"))?;
     tracing::info!(node, cluster = hex::encode(cluster_id), wall_ms = clock::wall_ms(), "part of a cluster");
     shared.started(Running {
         genesis: founding,
@@ -425,6 +437,53 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         relay,
         views: views_of,
         status: status_of,
+        snapshots,
     });
     Ok(threads)
+}
+
+/// The state to begin with: that of the newest whole snapshot, or the genesis.
+fn restored(
+    snapshots: &Snapshots,
+    genesis: State,
+    voters: &[u64],
+) -> Result<(State, Start, Option<SnapshotMeta>), String> {
+    let newest = snapshots.newest(genesis.cluster_id()).map_err(|error| error.to_string())?;
+    let Some(Loaded { header, reference, state }) = newest else {
+        let start = Start::genesis(voters).map_err(|error| error.to_string())?;
+        return Ok((genesis, start, None));
+    };
+    let members = Members::decode(&header.members).map_err(|error| error.to_string())?;
+    let (index, term) = (header.index, header.term);
+    tracing::info!(index, bytes = reference.bytes, "the state is restored from this coordinator's own snapshot");
+    let newest = SnapshotMeta { index, term, members: members.clone(), data: reference.encode() };
+    Ok((state, Start { index, term, members }, Some(newest)))
+}
+
+/// Opens the log, unless it is not the one that this folder once had.
+fn open_log(shared: &Shared, config: NodeConfig, start: &Start) -> Result<Node<EngineStore>, String> {
+    let folder = shared.folder();
+    let path = folder.raft();
+    let begun = folder.log_begun().map_err(|error| error.to_string())?;
+    let lost = || {
+        format!(
+            "the log in {} is gone, although this coordinator has acknowledged entries in it: it must not come back under \
+             its id. A lost disk means a new id: start with an empty data folder and have the new node added",
+            path.display()
+        )
+    };
+    // A folder that is not there must not be made anew before anybody has looked.
+    if begun && !path.exists() {
+        return Err(lost());
+    }
+    let store = EngineStore::open(&path).map_err(|error| error.to_string())?;
+    shared.metrics().show_log_syncs(store.syncs());
+    if begun && store.identity().node == 0 {
+        return Err(lost());
+    }
+    let node = Node::open(config, store, start).map_err(|error| format!("{}: {error}", path.display()))?;
+    if !begun {
+        folder.begin_log().map_err(|error| error.to_string())?;
+    }
+    Ok(node)
 }

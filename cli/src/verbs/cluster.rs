@@ -25,6 +25,7 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
             Ok(())
         }
         ClusterVerb::Status => status(desk).await,
+        ClusterVerb::Snapshot(verb) => super::snapshot::run(desk, verb).await,
         ClusterVerb::Watch { from } => watch(desk, from).await,
     }
 }
@@ -101,7 +102,9 @@ async fn status(desk: &Desk) -> Result<()> {
     let value = json!({
         "cluster_id": hex::encode(&status.cluster_id), "node": status.node, "role": status.role, "leader": status.leader,
         "term": status.term, "committed": status.committed, "applied": status.applied, "now_ms": status.now_ms,
-        "version": status.version, "nodes": nodes, "roots": roots,
+        "version": status.version, "nodes": nodes, "roots": roots, "log_first": status.log_first,
+        "snapshot": status.snapshot,
+        "disk_full": status.disk_full.as_ref().map(|full| json!({ "path": full.path, "needed_bytes": full.needed_bytes })),
     });
     output::show(desk.format, &value, || {
         let rows: Vec<Vec<String>> = status
@@ -118,13 +121,21 @@ async fn status(desk: &Desk) -> Result<()> {
             })
             .collect();
         let mut text = format!(
-            "cluster {}\nterm {}, committed {}, applied {} (asked node {})\n\n",
+            "cluster {}\nterm {}, committed {}, applied {}, log from {}, snapshot of {} (asked node {})\n\n",
             hex::encode(&status.cluster_id),
             status.term,
             status.committed,
             status.applied,
+            status.log_first,
+            status.snapshot,
             status.node
         );
+        if let Some(full) = &status.disk_full {
+            text.push_str(&format!(
+                "THE DISK IS FULL: {} needs {} bytes; this coordinator cannot lead or acknowledge until there is room\n\n",
+                full.path, full.needed_bytes
+            ));
+        }
         text.push_str(&output::table(&["node", "role", "gRPC", "web", "heard"], &rows));
         for root in &status.roots {
             text.push_str(&format!(

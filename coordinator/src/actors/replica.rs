@@ -1,56 +1,63 @@
-//! The single writer: owns the consensus node, the state and the core, and runs them on its own thread.
+//! Carries the [`crate::replica`]: its mailbox, the channels of those who wait for an answer, and the threads for what is
+//! slow. It decides nothing.
 //!
-//! Everything that waits in the mailbox is handed to the core before the node is polled once, so that many envelopes
-//! share one entry and one sync. A caller is answered only from applied, committed entries. Any error of the store or of
-//! the node stops the process: a replica that cannot trust its disk must not answer.
+//! Everything that waits in the mailbox is handed in before the work is taken out, so that many envelopes share one entry.
+//! The log is written on a thread of its own ([`writing`]), committed entries are applied on another ([`applying`]), and
+//! snapshots are written and fetched on neither ([`snapshotting`]); what they have done comes back by a channel and a
+//! wake-up, never by polling ([`done`]). A full disk is waited out; any other error of the store or of the node stops the
+//! process: a replica that cannot trust its disk must not answer.
 
+mod applying;
 mod carry;
+mod done;
 mod inbox;
+mod snapshotting;
+mod writing;
 
-pub(super) use inbox::{Export, OpenSession, SessionNews, Submit, Tick, Unreachable, View};
+pub(super) use inbox::{Export, OpenSession, SessionNews, Submit, Tick, Unreachable, View, WantSnapshot};
 pub(crate) use inbox::{Exported, Frame};
 
 use super::{
-    notifier::{EntryNews, News, Notifier},
-    peers::{self, Outgoing, PeerActor},
+    peers::{self, PeerActor},
     session::Carrier,
     ticker,
 };
 use crate::{
     clock::Monotonic,
-    core::{Core, Event, SessionId},
+    core::SessionId,
     events::EventRing,
     history::History,
     links::Links,
     live::Live,
-    reads::Reads,
     relay::Relay,
+    replica::{Applier, Input, Replica},
     shared::{NodeView, Peer},
+    snapshots::Snapshots,
     telemetry::Metrics,
 };
 use actix::{Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context};
-use carry::Callers;
+use applying::{Applying, ToApplier};
+use carry::{Callers, Readers};
+use done::Done;
 use inbox::Pump;
-use matrixai_consensus::{Committed, EngineStore, EngineWriter, LogWriter as _, Message, Node};
-use matrixai_state::{Applied, Effect, State};
+use matrixai_consensus::{EngineStore, LogStore};
+use matrixai_state::State;
+use snapshotting::Snapshotting;
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
 };
-use tokio::sync::{mpsc, oneshot, watch};
-use tonic::Status;
+use tokio::sync::{mpsc, watch};
+use writing::ToWriter;
 
 /// Messages waiting for the replica.
 const MAILBOX: usize = 16_384;
-/// Polls of the node before the mailbox is looked at again.
-const POLLS_MAX: usize = 32;
-/// Messages handled before the node is polled even though more wait.
+/// Messages handled before work is taken out even though more wait.
 const EVENTS_MAX: usize = 2_048;
-/// Ticks that piled up while the disk was slow count as one: they would start an election before the messages that
-/// waited as long have been read.
-const TICK_LEAST_MS: u64 = 25;
-/// Batches of news kept for a notifier whose mailbox is full; beyond it apply waits.
-const BACKLOG_MAX: usize = 1_024;
 /// Time between two looks for sessions whose carrier is gone.
 const SWEEP_MS: u64 = 1_000;
 /// Bytes of entries in one page of an export.
@@ -59,11 +66,10 @@ const EXPORT_BYTES: u64 = 1 << 20;
 /// What the replica is made of.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    pub(crate) node: Node<EngineStore>,
-    pub(crate) state: State,
-    pub(crate) core: Core,
-    /// Random start of the contexts of reads.
-    pub(crate) first_context: u64,
+    pub(crate) replica: Replica<EngineStore>,
+    pub(crate) applier: Applier,
+    pub(crate) writer: <EngineStore as LogStore>::Writer,
+    pub(crate) snapshots: Snapshots,
     /// The other coordinators.
     pub(crate) others: Vec<Peer>,
     pub(crate) links: Arc<Links>,
@@ -84,43 +90,57 @@ pub(crate) struct Setup {
 /// The actor.
 #[derive(Debug)]
 pub(super) struct ReplicaActor {
-    node: Node<EngineStore>,
-    writer: EngineWriter,
-    state: State,
-    core: Core,
+    replica: Replica<EngineStore>,
     clock: Monotonic,
     callers: Callers,
-    reads: Reads<oneshot::Sender<Result<Arc<State>, Status>>>,
+    readers: Readers,
     sessions: BTreeMap<SessionId, Carrier>,
     peers: BTreeMap<u64, Addr<PeerActor>>,
-    notifier: Addr<Notifier>,
-    backlog: VecDeque<News>,
+    /// To the threads that apply and write. What waits there is bounded by the node, which delivers and gives out no more
+    /// before it is applied and written.
+    applying: Sender<ToApplier>,
+    writing: Sender<ToWriter>,
+    snapshotting: Snapshotting,
+    /// What threads have done, and the way there for tasks.
+    done: Receiver<Input>,
+    doing: Sender<Input>,
     relay: Arc<Relay>,
     all: Vec<Peer>,
     metrics: Arc<Metrics>,
-    views: watch::Sender<Arc<State>>,
     status: watch::Sender<NodeView>,
     fatal: mpsc::UnboundedSender<String>,
     runtime: tokio::runtime::Handle,
-    /// The newest closed epoch whose root is to be computed, with the state at its close.
-    root_due: Option<(u64, u64, State)>,
-    root_running: bool,
     pump_scheduled: bool,
     events: usize,
-    ticked_at: Option<u64>,
     swept_at: u64,
     stopped: bool,
 }
 
-/// Starts the replica, its links and its ticks.
+/// Starts the replica, its threads, its links and its ticks.
 pub(super) fn start(
     writer: &ArbiterHandle,
     links: &ArbiterHandle,
     setup: Setup,
-    notifier: Addr<Notifier>,
-) -> Addr<ReplicaActor> {
+) -> Result<(Addr<ReplicaActor>, Vec<JoinHandle<()>>), std::io::Error> {
+    let (applying, to_applier) = channel();
+    let (writing, to_writer) = channel();
+    let (doing, done) = channel();
+    let applier = Applying {
+        applier: setup.applier,
+        snapshots: setup.snapshots.clone(),
+        views: setup.views,
+        events: setup.events,
+        history: setup.history,
+    };
+    let snapshotting = Snapshotting {
+        snapshots: setup.snapshots,
+        links: setup.links.clone(),
+        metrics: setup.metrics.clone(),
+        runtime: setup.runtime.clone(),
+    };
+    let (inputs, fatal, writer_of_log) = (doing.clone(), setup.fatal.clone(), setup.writer);
     let link_arbiter = links.clone();
-    ReplicaActor::start_in_arbiter(writer, move |ctx: &mut Context<ReplicaActor>| {
+    let actor = ReplicaActor::start_in_arbiter(writer, move |ctx: &mut Context<ReplicaActor>| {
         ctx.set_mailbox_capacity(MAILBOX);
         let replica = ctx.address();
         let peer = |peer: Peer| {
@@ -130,33 +150,32 @@ pub(super) fn start(
         let peers = setup.others.into_iter().map(peer).collect();
         ticker::start(&link_arbiter, replica);
         ReplicaActor {
-            writer: setup.node.writer(),
-            node: setup.node,
-            state: setup.state,
-            core: setup.core,
+            replica: setup.replica,
             clock: Monotonic::start(),
             callers: Callers::default(),
-            reads: Reads::new(setup.first_context),
+            readers: Readers::default(),
             sessions: BTreeMap::new(),
             peers,
-            notifier,
-            backlog: VecDeque::new(),
+            applying,
+            writing,
+            snapshotting,
+            done,
+            doing,
             relay: setup.relay,
             all: setup.all,
             metrics: setup.metrics,
-            views: setup.views,
             status: setup.status,
             fatal: setup.fatal,
             runtime: setup.runtime,
-            root_due: None,
-            root_running: false,
             pump_scheduled: false,
             events: 0,
-            ticked_at: None,
             swept_at: 0,
             stopped: false,
         }
-    })
+    });
+    let done = Done { inputs, replica: actor.clone(), fatal };
+    let threads = vec![writing::start(writer_of_log, to_writer, done.clone())?, applier.start(to_applier, done)?];
+    Ok((actor, threads))
 }
 
 impl Actor for ReplicaActor {
@@ -177,14 +196,18 @@ impl Drop for ReplicaActor {
 }
 
 impl ReplicaActor {
+    /// The way back for what is done elsewhere.
+    fn done(&self, ctx: &Context<Self>) -> Done {
+        Done { inputs: self.doing.clone(), replica: ctx.address(), fatal: self.fatal.clone() }
+    }
+
     fn now(&self) -> u64 {
         self.clock.now_ms()
     }
 
-    /// Hands an event to the core and carries out what it wants; the node is polled once the mailbox is empty.
-    fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let actions = self.core.on(event, self.now());
-        self.carry(actions, ctx);
+    /// Hands something in; work is taken out once the mailbox is empty.
+    fn on(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.replica.on(input, self.clock.now_ms());
         self.schedule(ctx);
     }
 
@@ -198,84 +221,23 @@ impl ReplicaActor {
         }
     }
 
-    /// Proposes what waits, lets the node write and send, applies what is committed, and answers.
+    /// Hands in what threads have done, takes the work out and carries it.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.events = 0;
-        for _ in 0..POLLS_MAX {
-            if self.stopped {
-                return;
-            }
-            self.drain_backlog();
-            let actions = self.core.on(Event::Flush, self.now());
-            self.carry(actions, ctx);
-            self.ask_for_reads();
-            if !self.node.has_ready() || self.backlog.len() > BACKLOG_MAX {
-                self.publish_status();
-                return;
-            }
-            if let Err(error) = self.cycle(ctx) {
-                return self.fail(error.to_string(), ctx);
-            }
+        if self.stopped {
+            return;
         }
-        self.pump_scheduled = true;
-        ctx.notify(Pump);
-    }
-
-    fn cycle(&mut self, ctx: &mut Context<Self>) -> Result<(), matrixai_consensus::Error> {
-        let peers = &self.peers;
-        let mut unreachable = Vec::new();
-        let mut send = |messages: Vec<Message>| {
-            let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
-            for message in messages {
-                by_peer.entry(message.to).or_default().push(message.bytes);
-            }
-            for (to, raft) in by_peer {
-                let Some(peer) = peers.get(&to) else { continue };
-                if peer.try_send(Outgoing { raft, status: None }).is_err() {
-                    unreachable.push(to);
-                }
-            }
-        };
-        let output = self.node.ready(&mut send)?;
-        if let Some(write) = &output.write {
-            self.writer.write(std::slice::from_ref(write))?;
-            self.node.written(write.number(), &mut send)?;
+        let now = self.now();
+        while let Ok(done) = self.done.try_recv() {
+            self.replica.on(done, now);
         }
-        for peer in unreachable {
-            self.node.report_unreachable(peer);
+        let work = self.replica.drain(now);
+        self.carry(work, ctx);
+        self.publish_status();
+        if self.replica.is_busy() && !self.pump_scheduled {
+            self.pump_scheduled = true;
+            ctx.notify(Pump);
         }
-        self.turn(&output, ctx);
-        self.apply(output.committed, ctx);
-        for (context, index) in output.reads {
-            self.reads.confirmed(context, index);
-        }
-        self.answer_reads();
-        Ok(())
-    }
-
-    fn apply(&mut self, committed: Vec<Committed>, ctx: &mut Context<Self>) {
-        let Some(last) = committed.last().map(|entry| entry.index) else { return };
-        let mut entries: Vec<Applied> = Vec::with_capacity(committed.len());
-        let mut news = Vec::with_capacity(committed.len());
-        for Committed { index, data, .. } in committed {
-            let mut applied = self.state.apply(index, &data);
-            for effect in &applied.effects {
-                if let Effect::RootDue { epoch, index } = effect {
-                    self.root_due = Some((*epoch, *index, self.state.clone()));
-                }
-            }
-            let (events, movements) = (std::mem::take(&mut applied.events), std::mem::take(&mut applied.movements));
-            news.push(EntryNews { index, now_ms: applied.now_ms, events, movements });
-            entries.push(applied);
-        }
-        self.node.applied(last);
-        self.backlog.push_back(News(news));
-        self.drain_backlog();
-        let state = Arc::new(self.state.clone());
-        self.views.send_replace(state.clone());
-        self.compute_root(ctx);
-        let actions = self.core.on(Event::Applied { state, entries }, self.now());
-        self.carry(actions, ctx);
     }
 
     /// Stops the process.

@@ -86,6 +86,11 @@ impl Dispatch {
         }
     }
 
+    /// What any machine is owed may have changed.
+    pub(super) fn mark_all(&mut self) {
+        self.marked.extend(self.by_machine.keys());
+    }
+
     /// What the marked machines' sessions are to be told.
     pub(super) fn messages(&mut self, state: &State) -> Vec<(SessionId, ToWorker)> {
         let mut messages = Vec::new();

@@ -59,11 +59,12 @@ impl Accounts for AccountsService {
         }
         let limit = convert::limit(limit, convert::LIST_DEFAULT);
         let statement = self.shared.history().statement(id, before, limit, state.index()).await;
-        let movements = statement.map_err(|error| match error {
+        let statement = statement.map_err(|error| match error {
             HistoryError::Open { .. } => Status::internal(error.to_string()),
             HistoryError::Stopped | HistoryError::Behind { .. } => Status::unavailable(error.to_string()),
         })?;
-        Ok(Response::new(GetStatementReply { movements: movements.into_iter().map(convert::movement).collect() }))
+        let movements = statement.records.into_iter().map(convert::movement).collect();
+        Ok(Response::new(GetStatementReply { movements, complete_from_index: statement.complete_from }))
     }
 }
 

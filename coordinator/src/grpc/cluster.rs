@@ -3,8 +3,9 @@
 use super::Stopping;
 use crate::{clock, shared::Shared};
 use matrixai_proto::v1::{
-    AttestedRoot, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetStatusReply,
-    GetStatusRequest, InitReply, InitRequest, NodeStatus, WatchEventsRequest, cluster_server::Cluster,
+    AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetStatusReply,
+    GetStatusRequest, InitReply, InitRequest, NodeStatus, SaveSnapshotRequest, WatchEventsRequest,
+    cluster_server::Cluster,
 };
 use std::{pin::Pin, time::Duration};
 use tokio::{
@@ -34,6 +35,7 @@ type Stream1<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Cluster for ClusterService {
     type WatchEventsStream = Stream1<Event>;
+    type SaveSnapshotStream = super::snapshots::Pieces;
     type ExportLogStream = Stream1<ExportedEntry>;
 
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
@@ -82,6 +84,13 @@ impl Cluster for ClusterService {
             }
         });
         Ok(Response::new(Box::pin(Stopping::new(ReceiverStream::new(stream), &self.shared))))
+    }
+
+    async fn save_snapshot(
+        &self,
+        _: Request<SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        super::snapshots::save(&self.shared).await.map(Response::new)
     }
 
     async fn export_log(&self, request: Request<ExportLogRequest>) -> Result<Response<Self::ExportLogStream>, Status> {
@@ -171,5 +180,10 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         version,
         roots: roots.unwrap_or_default(),
         sessions: view.sessions,
+        log_first: view.log_first,
+        snapshot: view.snapshot,
+        disk_full: view
+            .disk_full
+            .map(|lacks| DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }),
     }
 }

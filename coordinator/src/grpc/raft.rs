@@ -3,7 +3,7 @@
 
 use super::Stopping;
 use crate::{actors::Frame, shared::Shared};
-use matrixai_proto::v1::{PeerAck, PeerFrame, StoreReply, StoreRequest, peer_server};
+use matrixai_proto::v1::{FetchSnapshotRequest, PeerAck, PeerFrame, StoreReply, StoreRequest, peer_server};
 use std::{pin::Pin, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -22,6 +22,7 @@ pub(crate) struct PeerService {
 
 #[tonic::async_trait]
 impl peer_server::Peer for PeerService {
+    type FetchSnapshotStream = super::snapshots::Pieces;
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<PeerAck, Status>> + Send>>;
 
     async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
@@ -46,6 +47,13 @@ impl peer_server::Peer for PeerService {
 
     async fn store(&self, request: Request<Streaming<StoreRequest>>) -> Result<Response<StoreReply>, Status> {
         super::artifacts::store(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        super::snapshots::fetch(&self.shared, request.into_inner()).await.map(Response::new)
     }
 }
 

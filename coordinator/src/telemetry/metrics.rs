@@ -20,6 +20,9 @@ const PROPOSE_BUCKETS_S: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 /// Buckets of [`Metrics::envelopes_per_entry`]: powers of two up to a full entry of small envelopes.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
+/// Buckets of [`Metrics::snapshot_seconds`]: from an empty state to gigabytes on a slow disk.
+const SNAPSHOT_BUCKETS_S: &[f64] = &[0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
 /// Every figure this coordinator exports. Cheap to share: all fields are handles.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -51,6 +54,14 @@ pub(crate) struct Metrics {
     pub(crate) history_lag: IntGauge,
     /// Times the statement index was set aside and built again.
     pub(crate) history_rebuilds: IntCounter,
+    /// Entries in the log, committed and not yet cut off behind a snapshot.
+    pub(crate) log_entries: IntGauge,
+    /// Last entry of the newest snapshot.
+    pub(crate) snapshot_index: IntGauge,
+    /// Time to write a snapshot.
+    pub(crate) snapshot_seconds: Histogram,
+    /// 1 while the log's disk is full.
+    pub(crate) disk_full: IntGauge,
     /// Live-update streams of browsers.
     pub(crate) web_streams: IntGauge,
     log_syncs: IntCounter,
@@ -75,6 +86,8 @@ impl Metrics {
                 .buckets(PROPOSE_BUCKETS_S.to_vec());
         let batch = HistogramOpts::new("matrixai_envelopes_per_entry", "Envelopes that shared one log entry")
             .buckets(BATCH_BUCKETS.to_vec());
+        let snapshot = HistogramOpts::new("matrixai_snapshot_seconds", "Time to write a snapshot")
+            .buckets(SNAPSHOT_BUCKETS_S.to_vec());
         Self {
             applied_index: gauge(r, "matrixai_applied_index", "Newest log index applied here"),
             committed_index: gauge(r, "matrixai_committed_index", "Newest log index known committed here"),
@@ -113,6 +126,10 @@ impl Metrics {
                 "matrixai_history_rebuilds_total",
                 "Times the statement index was set aside and built again",
             ),
+            log_entries: gauge(r, "matrixai_log_entries", "Entries in the log, committed and not cut off"),
+            snapshot_index: gauge(r, "matrixai_snapshot_index", "Last log index of the newest snapshot"),
+            snapshot_seconds: registered(r, Histogram::with_opts(snapshot)),
+            disk_full: gauge(r, "matrixai_disk_full", "1 while the log's disk is full"),
             web_streams: gauge(r, "matrixai_web_streams", "Live-update streams of browsers"),
             log_syncs: counter(r, "matrixai_log_syncs_total", "Synced writes (fdatasync) of the log's files"),
             log_syncs_counted: Arc::default(),

@@ -25,6 +25,11 @@ impl State {
         self.head.now_ms
     }
 
+    /// Movements ever made: the sequence number of the newest.
+    pub fn movements(&self) -> u64 {
+        self.head.movements
+    }
+
     /// The cluster's id.
     pub fn cluster_id(&self) -> &Hash {
         &self.cluster_id

@@ -292,6 +292,7 @@ type Nothing<T> = ReceiverStream<Result<T, Status>>;
 impl Cluster for Service {
     type WatchEventsStream = Nothing<v1::Event>;
     type ExportLogStream = Nothing<v1::ExportedEntry>;
+    type SaveSnapshotStream = Nothing<v1::SnapshotPiece>;
 
     async fn init(&self, _: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         Err(Status::unimplemented("not for workers"))
@@ -314,6 +315,13 @@ impl Cluster for Service {
     }
 
     async fn export_log(&self, _: Request<v1::ExportLogRequest>) -> Result<Response<Self::ExportLogStream>, Status> {
+        Err(Status::unimplemented("not for workers"))
+    }
+
+    async fn save_snapshot(
+        &self,
+        _: Request<v1::SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
         Err(Status::unimplemented("not for workers"))
     }
 }

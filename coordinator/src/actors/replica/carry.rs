@@ -1,80 +1,100 @@
-//! Carries out what the core decided: one arm per action.
+//! Carries out the replica's work: one arm per kind.
 
-use super::{ReplicaActor, inbox::RootComputed};
+use super::{ReplicaActor, applying::ToApplier, inbox::RootComputed, writing::ToWriter};
 use crate::{
     actors::{peers::Outgoing, session::Told},
-    core::{Action, Event, Reply, SessionId},
+    core::{Reply, SessionId},
     edge,
     pending::Caller,
-    shared::{self, LEADER, NodeView},
+    replica::{Figures, Input, Io, NoView, Place, Reader, RootDue},
+    shared::{LEADER, NodeView},
 };
-use actix::{AsyncContext as _, Context, prelude::SendError};
-use matrixai_consensus::{Output, ProposeError, Role};
+use actix::{AsyncContext as _, Context};
 use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
-use std::collections::{BTreeMap, VecDeque};
+use matrixai_state::State;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::oneshot;
 use tonic::{Status, metadata::MetadataValue};
 
-/// The channels of callers, by the number under which the core knows them.
-#[derive(Debug, Default)]
-pub(super) struct Callers {
-    next: Caller,
-    waiting: BTreeMap<Caller, oneshot::Sender<Result<SubmitReply, Status>>>,
+/// Channels of those who wait for an answer, by the number under which the replica knows them.
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    next: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Result<T, Status>>>,
 }
 
-impl Callers {
-    /// Gives a caller a number.
-    pub(super) fn add(&mut self, answer: oneshot::Sender<Result<SubmitReply, Status>>) -> Caller {
+/// Those who wait for an outcome.
+pub(super) type Callers = Waiting<SubmitReply>;
+/// Those who wait for a view.
+pub(super) type Readers = Waiting<Arc<State>>;
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { next: 0, waiting: BTreeMap::new() }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Gives somebody a number.
+    pub(super) fn add(&mut self, answer: oneshot::Sender<Result<T, Status>>) -> u64 {
         self.next += 1;
         self.waiting.insert(self.next, answer);
         self.next
     }
+
+    fn answer(&mut self, number: u64, result: Result<T, Status>) {
+        if let Some(answer) = self.waiting.remove(&number) {
+            // It may have given up; the outcome of an envelope is kept in the state for its next attempt.
+            let _ = answer.send(result);
+        }
+    }
 }
 
 impl ReplicaActor {
-    /// Carries out actions in order. What an action leads to is queued behind them.
-    pub(super) fn carry(&mut self, actions: Vec<Action>, ctx: &mut Context<Self>) {
-        let mut queue = VecDeque::from(actions);
-        while let Some(action) = queue.pop_front() {
-            match action {
-                Action::Propose { number, entry, envelopes } => {
-                    if let Err(why) = self.propose(entry, envelopes) {
-                        queue.extend(self.core.on(Event::Dropped { number, why }, self.now()));
-                    }
+    /// Carries out work in order.
+    pub(super) fn carry(&mut self, work: Vec<Io>, ctx: &mut Context<Self>) {
+        for io in work {
+            match io {
+                Io::Send { to, raft } => self.send(to, raft),
+                Io::Broadcast(status) => self.broadcast(&status),
+                // The threads end before this only with a panic, which they report themselves.
+                Io::Write(write) => drop(self.writing.send(ToWriter::Write(write))),
+                Io::RetryWrites => drop(self.writing.send(ToWriter::Retry)),
+                Io::Apply(committed) => drop(self.applying.send(ToApplier::Apply(committed))),
+                Io::Restore { index } => drop(self.applying.send(ToApplier::Restore(index))),
+                Io::SaveSnapshot { header, view } => self.snapshotting.save(header, view, self.done(ctx)),
+                Io::FetchSnapshot { from, reference } => self.snapshotting.fetch(from, reference, self.done(ctx)),
+                Io::DiskFull(lacks) => {
+                    self.metrics.disk_full.set(i64::from(lacks.is_some()));
+                    self.status.send_modify(|view| view.disk_full = lacks);
                 }
-                Action::Reply { caller, reply } => self.reply(caller, reply),
-                Action::Decided { waited_ms } => self.metrics.propose_seconds.observe(waited_ms as f64 / 1_000.0),
-                Action::Send { session, message } => self.tell(session, Told::Message(message)),
-                Action::End { session } => self.tell(session, Told::Replaced),
-                Action::Broadcast(status) => self.broadcast(&status),
-                Action::Relay(envelope) => self.relay(envelope),
-                Action::Stop(reason) => return self.fail(reason, ctx),
+                Io::Reply { caller, reply } => self.reply(caller, reply),
+                Io::Decided { waited_ms } => self.metrics.propose_seconds.observe(waited_ms as f64 / 1_000.0),
+                Io::Proposed { envelopes } => self.metrics.envelopes_per_entry.observe(envelopes as f64),
+                Io::View { readers, view } => {
+                    readers.into_iter().for_each(|reader| self.readers.answer(reader, Ok(view.clone())));
+                }
+                Io::NoView { reader, why } => self.refuse_reader(reader, why),
+                Io::ToWorker { session, message } => self.tell(session, Told::Message(message)),
+                Io::EndSession { session } => self.tell(session, Told::Replaced),
+                Io::Relay { leader, envelope } => self.relay(leader, envelope),
+                Io::ComputeRoot(due) => self.compute_root(due, ctx),
+                Io::Place(Place { role, leader, term }) => self.status.send_modify(|view| {
+                    (view.role, view.leader, view.term) = (role, leader, term);
+                }),
+                Io::Stop(reason) => return self.fail(reason, ctx),
             }
         }
     }
 
-    fn propose(&mut self, entry: Vec<u8>, envelopes: usize) -> Result<(), Reply> {
-        match self.node.propose(entry) {
-            Ok(()) => {
-                self.metrics.envelopes_per_entry.observe(envelopes as f64);
-                Ok(())
-            }
-            Err(ProposeError::NotLeader { .. }) => Err(Reply::NotLeader),
-            Err(ProposeError::Busy) => Err(Reply::Full),
-            Err(
-                error @ (ProposeError::TooLarge { .. }
-                | ProposeError::Empty
-                | ProposeError::Members(_)
-                | ProposeError::Stopped),
-            ) => {
-                tracing::error!(%error, "an entry was not taken");
-                Err(Reply::Full)
-            }
+    fn send(&mut self, to: u64, raft: Vec<Vec<u8>>) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        if peer.try_send(Outgoing { raft, status: None }).is_err() {
+            self.replica.on(Input::Unreachable { peer: to }, self.now());
         }
     }
 
     fn reply(&mut self, caller: Caller, reply: Reply) {
-        let Some(answer) = self.callers.waiting.remove(&caller) else { return };
         let result = match reply {
             Reply::Decided { index, outcomes } => {
                 let outcomes: Vec<_> = outcomes.iter().map(edge::wire_outcome).collect();
@@ -96,13 +116,20 @@ impl ReplicaActor {
             Reply::Reused => edge::Stopped::Refused(matrixai_state::Refusal::IdReused).answer(),
             Reply::Late => Err(Status::unavailable("no quorum decided in time: send the same envelope again")),
         };
-        // The caller may have given up; the outcome is kept in the state for its next attempt.
-        let _ = answer.send(result);
+        self.callers.answer(caller, result);
+    }
+
+    fn refuse_reader(&mut self, reader: Reader, why: NoView) {
+        let status = match why {
+            NoView::Full => Status::resource_exhausted("too many reads wait: try again shortly"),
+            NoView::Late => Status::unavailable("no quorum confirmed the read in time: try again shortly"),
+        };
+        self.readers.answer(reader, Err(status));
     }
 
     /// Names the leader's address in the metadata, if there is one.
     fn with_leader(&self, mut status: Status) -> Status {
-        let leader = self.status.borrow().leader;
+        let leader = self.replica.place().leader;
         if let Some(peer) = self.all.iter().find(|peer| peer.id == leader)
             && let Ok(address) = MetadataValue::try_from(&peer.grpc)
         {
@@ -128,8 +155,7 @@ impl ReplicaActor {
     }
 
     /// Sends this node's own envelope to the leader. What gets lost is sent again by the core.
-    fn relay(&self, envelope: Envelope) {
-        let leader = self.status.borrow().leader;
+    fn relay(&self, leader: u64, envelope: Envelope) {
         let Some(peer) = self.all.iter().find(|peer| peer.id == leader).cloned() else { return };
         let relay = self.relay.clone();
         self.runtime.spawn(async move {
@@ -139,102 +165,43 @@ impl ReplicaActor {
         });
     }
 
-    /// Tells the core of a change of this node's place in the quorum.
-    pub(super) fn turn(&mut self, output: &Output, ctx: &mut Context<Self>) {
-        let role = match output.role {
-            Role::Leader => shared::Role::Leader,
-            Role::Candidate | Role::PreCandidate => shared::Role::Candidate,
-            Role::Follower => shared::Role::Follower,
-        };
-        let known = self.status.borrow().clone();
-        if (known.role, known.leader, known.term) == (role, output.leader, output.term) {
-            return;
-        }
-        if known.role != role || known.leader != output.leader {
-            tracing::info!(role = role.as_str(), leader = output.leader, term = output.term, "place in the quorum");
-        }
-        self.status.send_modify(|view| {
-            (view.role, view.leader, view.term) = (role, output.leader, output.term);
-        });
-        // A leader of a new term must wait like any other, so losing and winning between two polls is a loss too.
-        if known.role == shared::Role::Leader && role == shared::Role::Leader {
-            let lost = Event::Role { role: shared::Role::Follower, leader: 0 };
-            let actions = self.core.on(lost, self.now());
-            self.carry(actions, ctx);
-        }
-        let actions = self.core.on(Event::Role { role, leader: output.leader }, self.now());
-        self.carry(actions, ctx);
-    }
-
-    pub(super) fn publish_status(&mut self) {
-        let node = self.node.status();
-        let sessions = u32::try_from(self.core.sessions()).unwrap_or(u32::MAX);
-        let applied = self.state.index();
-        self.status.send_if_modified(|view| {
-            let new = NodeView { committed: node.commit, applied, sessions, ..view.clone() };
-            let changed = *view != new;
-            *view = new;
-            changed
-        });
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.metrics.applied_index.set(gauge(applied));
-        self.metrics.committed_index.set(gauge(node.commit));
-        self.metrics.term.set(gauge(node.term));
-        self.metrics.sessions.set(i64::from(sessions));
-        self.metrics.set_role(self.status.borrow().role.as_str());
-    }
-
-    /// Asks the quorum on behalf of the waiting reads.
-    pub(super) fn ask_for_reads(&mut self) {
-        let Some(context) = self.reads.ask(self.now()) else { return };
-        // Refused or lost is the same: it is asked again after a while.
-        if let Err(error) = self.node.read_index(context) {
-            tracing::trace!(%error, "a read waits");
-        }
-    }
-
-    pub(super) fn answer_reads(&mut self) {
-        let ready = self.reads.ready(self.state.index());
-        if ready.is_empty() {
-            return;
-        }
-        let view = self.views.borrow().clone();
-        for reader in ready {
-            let _ = reader.send(Ok(view.clone()));
-        }
-    }
-
-    /// Hands news over as far as the notifier has room.
-    pub(super) fn drain_backlog(&mut self) {
-        while let Some(news) = self.backlog.pop_front() {
-            if let Err(SendError::Full(news)) = self.notifier.try_send(news) {
-                self.backlog.push_front(news);
-                return;
-            }
-        }
-    }
-
-    /// Starts the computation of the newest due root off this thread, one at a time.
-    pub(super) fn compute_root(&mut self, ctx: &mut Context<Self>) {
-        if self.root_running {
-            return;
-        }
-        let Some((epoch, index, state)) = self.root_due.take() else { return };
-        self.root_running = true;
+    /// Computes a root off this thread.
+    fn compute_root(&self, due: RootDue, ctx: &mut Context<Self>) {
+        let RootDue { epoch, index, view } = due;
         let replica = ctx.address();
         let runtime = self.runtime.clone();
         self.runtime.spawn(async move {
-            if let Ok(root) = runtime.spawn_blocking(move || state.root()).await {
+            if let Ok(root) = runtime.spawn_blocking(move || view.root()).await {
                 // An answer that is lost with the replica is not missed.
                 let _ = replica.send(RootComputed { epoch, index, root }).await;
             }
         });
     }
 
+    pub(super) fn publish_status(&mut self) {
+        let figures = self.replica.figures();
+        let sessions = u32::try_from(figures.sessions).unwrap_or(u32::MAX);
+        self.status.send_if_modified(|view| {
+            let Figures { committed, applied, first, snapshot, .. } = figures;
+            let new = NodeView { committed, applied, sessions, log_first: first, snapshot, ..view.clone() };
+            let changed = *view != new;
+            *view = new;
+            changed
+        });
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.applied_index.set(gauge(figures.applied));
+        self.metrics.committed_index.set(gauge(figures.committed));
+        self.metrics.term.set(gauge(figures.term));
+        self.metrics.log_entries.set(gauge(figures.committed.saturating_add(1).saturating_sub(figures.first)));
+        self.metrics.snapshot_index.set(gauge(figures.snapshot));
+        self.metrics.sessions.set(i64::from(sessions));
+        self.metrics.set_role(self.replica.place().role.as_str());
+    }
+
     /// Drops sessions whose actor has ended without saying so.
     pub(super) fn sweep(&mut self) {
         self.sessions.retain(|_, carrier| carrier.actor.connected());
         let sessions = &self.sessions;
-        self.core.retain_sessions(|session| sessions.contains_key(&session));
+        self.replica.retain_sessions(|session| sessions.contains_key(&session));
     }
 }

@@ -1,10 +1,7 @@
 //! The replica's mailbox: every message it takes, and what it does with it.
 
-use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS, TICK_LEAST_MS};
-use crate::{
-    core::{Event, SessionId},
-    pending::Waiting,
-};
+use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS};
+use crate::{core::SessionId, pending::Waiting, reads::ReadMode, replica::Input};
 use actix::{Context, Handler, Message};
 use matrixai_consensus::Committed;
 use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
@@ -32,6 +29,19 @@ impl Handler<Pump> for ReplicaActor {
     }
 }
 
+/// A thread has done something: what, is in the channel.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Wake;
+
+impl Handler<Wake> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
+        self.schedule(ctx);
+    }
+}
+
 /// Time passed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -44,20 +54,11 @@ impl Handler<Tick> for ReplicaActor {
 
     fn handle(&mut self, Tick { wall_ms }: Tick, ctx: &mut Context<Self>) {
         let now = self.now();
-        if self.ticked_at.is_some_and(|at| now.saturating_sub(at) < TICK_LEAST_MS) {
-            return;
-        }
-        self.ticked_at = Some(now);
-        self.node.tick();
-        for late in self.reads.late(now) {
-            // The reader may have given up already.
-            let _ = late.send(Err(Status::unavailable("no quorum confirmed the read in time: try again shortly")));
-        }
         if now.saturating_sub(self.swept_at) >= SWEEP_MS {
             self.swept_at = now;
             self.sweep();
         }
-        self.on(Event::Tick { wall_ms }, ctx);
+        self.on(Input::Tick { wall_ms }, ctx);
     }
 }
 
@@ -82,27 +83,37 @@ impl Handler<Submit> for ReplicaActor {
         let caller = self.callers.add(answer);
         let payload = sha256(&[&envelope.payload]);
         let envelope = Waiting { id: (key, command_id), payload, bytes: envelope.encode_to_vec() };
-        self.on(Event::Submitted { caller, envelope }, ctx);
+        self.on(Input::Submit { caller, envelope }, ctx);
     }
 }
 
-/// A wish for a linearizable view.
+/// A wish for a view.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(in crate::actors) struct View {
+    pub(in crate::actors) mode: ReadMode,
     pub(in crate::actors) answer: oneshot::Sender<Result<Arc<State>, Status>>,
 }
 
 impl Handler<View> for ReplicaActor {
     type Result = ();
 
-    fn handle(&mut self, View { answer }: View, ctx: &mut Context<Self>) {
-        let now = self.now();
-        if let Err(answer) = self.reads.add(answer, now) {
-            let _ = answer.send(Err(Status::resource_exhausted("too many reads wait: try again shortly")));
-            return;
-        }
-        self.schedule(ctx);
+    fn handle(&mut self, View { mode, answer }: View, ctx: &mut Context<Self>) {
+        let reader = self.readers.add(answer);
+        self.on(Input::View { reader, mode }, ctx);
+    }
+}
+
+/// Somebody wants a snapshot of now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct WantSnapshot;
+
+impl Handler<WantSnapshot> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: WantSnapshot, ctx: &mut Context<Self>) {
+        self.on(Input::SnapshotWanted, ctx);
     }
 }
 
@@ -119,17 +130,7 @@ impl Handler<Frame> for ReplicaActor {
     type Result = ();
 
     fn handle(&mut self, Frame { from, raft, status }: Frame, ctx: &mut Context<Self>) {
-        for message in raft {
-            match self.node.step(&message) {
-                Ok(()) => {}
-                Err(error) if error.is_fatal() => return self.fail(error.to_string(), ctx),
-                Err(error) => tracing::warn!(from, %error, "a coordinator's message was refused"),
-            }
-        }
-        match status {
-            Some(status) => self.on(Event::Status { from, status }, ctx),
-            None => self.schedule(ctx),
-        }
+        self.on(Input::Peer { from, raft, status }, ctx);
     }
 }
 
@@ -142,8 +143,7 @@ impl Handler<Unreachable> for ReplicaActor {
     type Result = ();
 
     fn handle(&mut self, Unreachable(peer): Unreachable, ctx: &mut Context<Self>) {
-        self.node.report_unreachable(peer);
-        self.schedule(ctx);
+        self.on(Input::Unreachable { peer }, ctx);
     }
 }
 
@@ -163,7 +163,7 @@ impl Handler<OpenSession> for ReplicaActor {
     fn handle(&mut self, message: OpenSession, ctx: &mut Context<Self>) {
         let OpenSession { session, machine, holding, carrier } = message;
         self.sessions.insert(session, carrier);
-        self.on(Event::SessionOpened { session, machine, holding }, ctx);
+        self.on(Input::SessionOpened { session, machine, holding }, ctx);
     }
 }
 
@@ -181,11 +181,11 @@ impl Handler<SessionNews> for ReplicaActor {
     fn handle(&mut self, news: SessionNews, ctx: &mut Context<Self>) {
         match news {
             SessionNews::Measured { session, round_trip_us } => {
-                self.on(Event::SessionMeasured { session, round_trip_us }, ctx);
+                self.on(Input::SessionMeasured { session, round_trip_us }, ctx);
             }
             SessionNews::Closed { session } => {
                 self.sessions.remove(&session);
-                self.on(Event::SessionClosed { session }, ctx);
+                self.on(Input::SessionClosed { session }, ctx);
             }
         }
     }
@@ -204,9 +204,7 @@ impl Handler<RootComputed> for ReplicaActor {
     type Result = ();
 
     fn handle(&mut self, RootComputed { epoch, index, root }: RootComputed, ctx: &mut Context<Self>) {
-        self.root_running = false;
-        self.compute_root(ctx);
-        self.on(Event::RootComputed { epoch, index, root }, ctx);
+        self.on(Input::RootComputed { epoch, index, root }, ctx);
     }
 }
 
@@ -231,16 +229,12 @@ impl Handler<Export> for ReplicaActor {
     type Result = ();
 
     fn handle(&mut self, Export { from_index, to_index, answer }: Export, ctx: &mut Context<Self>) {
-        let applied = self.state.index();
-        let end = to_index.min(applied).saturating_add(1);
-        match self.node.entries(from_index, end, EXPORT_BYTES) {
-            Ok(entries) => {
-                let _ = answer.send(Ok(Exported { entries, applied }));
-            }
-            Err(error) => {
-                let _ = answer.send(Err(Status::internal(error.to_string())));
-                self.fail(error.to_string(), ctx);
-            }
-        }
+        let applied = self.replica.view().index();
+        let page = self.replica.entries(from_index, to_index, EXPORT_BYTES);
+        let page =
+            page.map(|entries| Exported { entries, applied }).map_err(|error| Status::internal(error.to_string()));
+        // The reader may be gone. A log that cannot be read stops the replica.
+        let _ = answer.send(page);
+        self.schedule(ctx);
     }
 }

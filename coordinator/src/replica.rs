@@ -1,0 +1,570 @@
+//! One coordinator's part in the quorum, whole and pure: the consensus node, the [`Core`] and the waiting reads behind one
+//! [`Replica::on`], and beside it the [`Applier`] that owns the state. Inputs and a monotonic time go in, [`Io`] comes out;
+//! whoever carries it (threads and actors in the product, one loop in the simulator) decides nothing.
+//!
+//! # What the carrier owes
+//!
+//! * Hand in what happens with [`Replica::on`]; when nothing more waits, take the work with [`Replica::drain`], again while
+//!   [`Replica::is_busy`]. Envelopes handed in between two drains share an entry.
+//! * Carry the work out in the order it comes; work of one kind may be slow without that of others waiting for it.
+//!   [`Io::Write`] goes to the log's one writer, several at once if several wait, and comes back as [`Input::Written`].
+//!   [`Io::Apply`] and [`Io::Restore`] go to the one [`Applier`], and come back as [`Input::Applied`].
+//! * [`Io::Stop`] ends the process: nothing more comes out after it.
+//!
+//! # Order
+//!
+//! Acknowledgements leave after what they acknowledge was written. A caller is answered only from applied, committed
+//! entries; a read only from a view that holds everything acknowledged before it was asked for. The log is cut only behind
+//! a durable snapshot **and** behind what is sealed into segments ([`compaction`]). Everything that waits is bounded: what
+//! is full is refused or, where it comes from the log, left there until there is room.
+
+mod applier;
+pub mod compaction;
+mod cycle;
+mod disk;
+#[cfg(test)]
+mod tests;
+
+pub use applier::{AppliedBatch, Applier, EntryNews, RootDue};
+
+use crate::{
+    core::{Action, Core, Event, Reply, SessionId, ToWorker},
+    pending::{Caller, Waiting},
+    reads::{ReadMode, Reads},
+    shared::Role,
+    snapshots::{Header, Reference},
+};
+use compaction::Compaction;
+use disk::Disk;
+use matrixai_consensus::{Committed, LogStore, Node, ProposeError, StoreError, Write};
+use matrixai_proto::v1::{Envelope, PeerStatus};
+use matrixai_state::{
+    State,
+    ids::{Hash, MachineId},
+};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+
+/// A reader's number, given by whoever holds its channel.
+pub type Reader = u64;
+
+/// Ticks that piled up while the process stood still count as one: they would start an election before the messages
+/// that waited as long have been read.
+const TICK_LEAST_MS: u64 = 25;
+/// Bytes of committed entries at the applier beyond which a leader proposes nothing more: what is submitted then waits
+/// where it is bounded, until it is refused. (The node itself stops delivering at twice as much.)
+const APPLYING_BYTES_MAX: usize = 32 << 20;
+/// Cycles of the node in one drain, so that what has arrived meanwhile gets its turn.
+const CYCLES_MAX: usize = 32;
+
+/// What happened.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is moved once or twice; a box for the common ones would cost more")]
+pub enum Input {
+    /// Time passed; this machine's wall clock shows `wall_ms`. Wanted every 50 ms: that is the node's tick.
+    Tick {
+        /// Milliseconds since the Unix epoch.
+        wall_ms: u64,
+    },
+    /// Another coordinator sent this. The carrier has checked that it is who it says.
+    Peer {
+        /// Its number.
+        from: u64,
+        /// Messages of its node.
+        raft: Vec<Vec<u8>>,
+        /// Its clock, share and sessions.
+        status: Option<PeerStatus>,
+    },
+    /// Messages to this coordinator are being lost.
+    Unreachable {
+        /// Its number.
+        peer: u64,
+    },
+    /// A caller wants a checked envelope applied.
+    Submit {
+        /// Where the reply goes.
+        caller: Caller,
+        /// The envelope.
+        envelope: Waiting,
+    },
+    /// A reader wants a view.
+    View {
+        /// Where the view goes.
+        reader: Reader,
+        /// How new it has to be.
+        mode: ReadMode,
+    },
+    /// The writes up to this number are durable.
+    Written {
+        /// The newest one's.
+        number: u64,
+    },
+    /// A write was refused, and all behind it wait. After [`StoreError::NoSpace`] they are tried again when
+    /// [`Io::RetryWrites`] says so.
+    WriteFailed {
+        /// Why.
+        error: StoreError,
+    },
+    /// The applier has applied a batch, or restored a snapshot.
+    Applied(AppliedBatch),
+    /// The snapshot asked for with [`Io::SaveSnapshot`] is durable.
+    SnapshotSaved {
+        /// Where it was taken.
+        header: Header,
+        /// Its file.
+        reference: Reference,
+    },
+    /// It could not be written; it is tried again later.
+    SnapshotFailed {
+        /// Why.
+        why: String,
+    },
+    /// Somebody wants a snapshot of now.
+    SnapshotWanted,
+    /// The offered snapshot of this index is durable here.
+    SnapshotFetched {
+        /// Last entry that it holds.
+        index: u64,
+    },
+    /// Fetching it was given up.
+    FetchFailed {
+        /// Last entry that it would hold.
+        index: u64,
+    },
+    /// Everything up to this entry is in durable sealed segments.
+    Sealed {
+        /// Newest entry in them.
+        through: u64,
+    },
+    /// A worker's session begins here.
+    SessionOpened {
+        /// Its number.
+        session: SessionId,
+        /// Whose it is.
+        machine: MachineId,
+        /// Keys of assignments that the worker says it has.
+        holding: Vec<String>,
+    },
+    /// A session's round trip was measured.
+    SessionMeasured {
+        /// Its number.
+        session: SessionId,
+        /// Microseconds.
+        round_trip_us: u64,
+    },
+    /// A session ended.
+    SessionClosed {
+        /// Its number.
+        session: SessionId,
+    },
+    /// The root asked for with [`Io::ComputeRoot`].
+    RootComputed {
+        /// Its epoch.
+        epoch: u64,
+        /// Log index of the state.
+        index: u64,
+        /// The root.
+        root: Hash,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is moved once or twice; a box for the common ones would cost more")]
+pub enum Io {
+    /// Send messages to another coordinator's node. They may be lost: say so with [`Input::Unreachable`].
+    Send {
+        /// Its number.
+        to: u64,
+        /// Encoded messages.
+        raft: Vec<Vec<u8>>,
+    },
+    /// Tell the other coordinators.
+    Broadcast(PeerStatus),
+    /// Write this behind what was given before, and answer with [`Input::Written`] or [`Input::WriteFailed`].
+    Write(Write),
+    /// Try the writes that were refused again.
+    RetryWrites,
+    /// The log's disk is full, or no longer is: for people.
+    DiskFull(Option<NoSpace>),
+    /// Apply these and answer with [`Input::Applied`].
+    Apply(Vec<Committed>),
+    /// Replace the applier's state by the snapshot of this index, which was fetched, and answer with [`Input::Applied`].
+    Restore {
+        /// Last entry that it holds.
+        index: u64,
+    },
+    /// Write a snapshot away from the replica's thread, and answer with [`Input::SnapshotSaved`] or its failure.
+    SaveSnapshot {
+        /// Where it is taken.
+        header: Header,
+        /// The state.
+        view: Arc<State>,
+    },
+    /// Fetch a snapshot from the coordinator that offers it, and answer with [`Input::SnapshotFetched`] or its failure.
+    FetchSnapshot {
+        /// Whom to ask.
+        from: u64,
+        /// For what.
+        reference: Reference,
+    },
+    /// Answer a caller.
+    Reply {
+        /// Which.
+        caller: Caller,
+        /// What.
+        reply: Reply,
+    },
+    /// A caller's envelope was decided after this long, for metrics.
+    Decided {
+        /// Milliseconds.
+        waited_ms: u64,
+    },
+    /// An entry of this many envelopes was proposed, for metrics.
+    Proposed {
+        /// How many.
+        envelopes: usize,
+    },
+    /// Answer readers.
+    View {
+        /// Which.
+        readers: Vec<Reader>,
+        /// The view.
+        view: Arc<State>,
+    },
+    /// Refuse a reader.
+    NoView {
+        /// Which.
+        reader: Reader,
+        /// Why.
+        why: NoView,
+    },
+    /// Tell a worker.
+    ToWorker {
+        /// Its session.
+        session: SessionId,
+        /// What.
+        message: ToWorker,
+    },
+    /// End a session: the machine has opened another.
+    EndSession {
+        /// Its number.
+        session: SessionId,
+    },
+    /// Carry this node's own envelope to the leader. What is lost is made again.
+    Relay {
+        /// The leader's number.
+        leader: u64,
+        /// The envelope.
+        envelope: Envelope,
+    },
+    /// Compute the root of this view away from the replica's thread.
+    ComputeRoot(RootDue),
+    /// This node's place in the quorum changed.
+    Place(Place),
+    /// End the process.
+    Stop(String),
+}
+
+/// Why a reader gets no view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoView {
+    /// Too many wait.
+    Full,
+    /// No quorum confirmed in time.
+    Late,
+}
+
+/// A disk without room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoSpace {
+    /// The folder that is to grow.
+    pub path: PathBuf,
+    /// Bytes that it needs.
+    pub needed: u64,
+}
+
+/// A node's place in the quorum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What it is.
+    pub role: Role,
+    /// The leader's number; 0 while there is none.
+    pub leader: u64,
+    /// The term.
+    pub term: u64,
+}
+
+/// Figures about a replica, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Newest committed index known here.
+    pub committed: u64,
+    /// Newest applied index.
+    pub applied: u64,
+    /// The term.
+    pub term: u64,
+    /// Sessions that end here.
+    pub sessions: usize,
+    /// First entry that the log still holds.
+    pub first: u64,
+    /// Last entry of the newest snapshot; 0 for none.
+    pub snapshot: u64,
+}
+
+/// One coordinator's part in the quorum.
+#[derive(Debug)]
+pub struct Replica<S: LogStore> {
+    node: Node<S>,
+    core: Core,
+    reads: Reads<Reader>,
+    /// The newest applied state.
+    view: Arc<State>,
+    place: Place,
+    /// Batches at the applier: their bytes, in order.
+    applying: VecDeque<usize>,
+    applying_bytes: usize,
+    compaction: Compaction,
+    disk: Disk,
+    ticked_at: Option<u64>,
+    /// The newest closed epoch whose root is to be computed once the one before is.
+    root_due: Option<RootDue>,
+    root_running: bool,
+    work: Vec<Io>,
+    busy: bool,
+    stopped: bool,
+}
+
+impl<S: LogStore> Replica<S> {
+    /// A replica whose applier holds `view`. `first_context` is a random start of the contexts of reads, so that answers to
+    /// an earlier process are told apart. `compaction` knows the snapshots that are there.
+    pub fn new(node: Node<S>, core: Core, view: Arc<State>, first_context: u64, compaction: Compaction) -> Self {
+        Self {
+            compaction,
+            disk: Disk::default(),
+            node,
+            core,
+            reads: Reads::new(first_context),
+            view,
+            place: Place::default(),
+            applying: VecDeque::new(),
+            applying_bytes: 0,
+            ticked_at: None,
+            root_due: None,
+            root_running: false,
+            work: Vec::new(),
+            busy: true,
+            stopped: false,
+        }
+    }
+
+    /// Takes something in, at a monotonic time in ms.
+    pub fn on(&mut self, input: Input, now: u64) {
+        if self.stopped {
+            return;
+        }
+        self.busy = true;
+        match input {
+            Input::Tick { wall_ms } => self.tick(wall_ms, now),
+            Input::Peer { from, raft, status } => self.heard(from, raft, status, now),
+            Input::Unreachable { peer } => self.node.report_unreachable(peer),
+            Input::Submit { caller, envelope } => self.event(Event::Submitted { caller, envelope }, now),
+            Input::View { reader, mode } => self.read(reader, mode, now),
+            Input::Written { number } => self.written(number),
+            Input::WriteFailed { error } => self.write_failed(error, now),
+            Input::Applied(batch) => self.applied(batch, now),
+            Input::SnapshotSaved { header, reference } => self.snapshot_saved(&header, &reference),
+            Input::SnapshotFailed { why } => self.compaction.failed(&why, now),
+            Input::SnapshotWanted => self.compaction.wanted(),
+            Input::SnapshotFetched { index } => self.snapshot_fetched(index),
+            Input::FetchFailed { index } => self.node.snapshot_failed(index),
+            Input::Sealed { through } => self.compaction.sealed(through),
+            Input::SessionOpened { session, machine, holding } => {
+                self.event(Event::SessionOpened { session, machine, holding }, now);
+            }
+            Input::SessionMeasured { session, round_trip_us } => {
+                self.event(Event::SessionMeasured { session, round_trip_us }, now);
+            }
+            Input::SessionClosed { session } => self.event(Event::SessionClosed { session }, now),
+            Input::RootComputed { epoch, index, root } => {
+                self.root_running = false;
+                self.compute_root();
+                self.event(Event::RootComputed { epoch, index, root }, now);
+            }
+        }
+    }
+
+    /// Proposes what waits, lets the node go on as far as it can, and hands out all work.
+    pub fn drain(&mut self, now: u64) -> Vec<Io> {
+        self.busy = false;
+        for cycle in 0..=CYCLES_MAX {
+            if self.stopped {
+                break;
+            }
+            if self.applying_bytes < APPLYING_BYTES_MAX {
+                self.event(Event::Flush, now);
+            }
+            self.ask_for_reads(now);
+            self.take_snapshot(now);
+            if !self.node.has_ready() {
+                break;
+            }
+            if cycle == CYCLES_MAX {
+                self.busy = true;
+                break;
+            }
+            if let Err(error) = self.cycle(now) {
+                self.stop(error.to_string());
+            }
+        }
+        std::mem::take(&mut self.work)
+    }
+
+    /// Whether a drain would have something to do.
+    pub fn is_busy(&self) -> bool {
+        self.busy && !self.stopped
+    }
+
+    /// The newest applied state.
+    pub fn view(&self) -> &Arc<State> {
+        &self.view
+    }
+
+    /// This node's place in the quorum.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The consensus node, to look at.
+    pub fn node(&self) -> &Node<S> {
+        &self.node
+    }
+
+    /// Figures for people.
+    pub fn figures(&self) -> Figures {
+        let node = self.node.status();
+        Figures {
+            committed: node.commit,
+            applied: self.view.index(),
+            term: node.term,
+            sessions: self.core.sessions(),
+            first: node.first,
+            snapshot: self.compaction.newest(),
+        }
+    }
+
+    /// Applied entries from index `from` to `to`, both included, as they are on disk: as many as fit in `max_bytes`, one at
+    /// least.
+    ///
+    /// # Errors
+    /// [`matrixai_consensus::Error`] when the log cannot be read; the replica stops.
+    pub fn entries(&mut self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<Committed>, matrixai_consensus::Error> {
+        let end = to.min(self.view.index()).saturating_add(1);
+        self.node.entries(from, end, max_bytes).inspect_err(|error| self.stop(error.to_string()))
+    }
+
+    /// Closes the sessions that are not alive: a lost close must not keep a machine there.
+    pub fn retain_sessions(&mut self, alive: impl Fn(SessionId) -> bool) {
+        self.core.retain_sessions(alive);
+    }
+
+    fn tick(&mut self, wall_ms: u64, now: u64) {
+        if self.ticked_at.is_some_and(|at| now.saturating_sub(at) < TICK_LEAST_MS) {
+            return;
+        }
+        self.ticked_at = Some(now);
+        self.node.tick();
+        self.retry_writes(now);
+        for reader in self.reads.late(now) {
+            self.work.push(Io::NoView { reader, why: NoView::Late });
+        }
+        self.event(Event::Tick { wall_ms }, now);
+    }
+
+    fn heard(&mut self, from: u64, raft: Vec<Vec<u8>>, status: Option<PeerStatus>, now: u64) {
+        for message in raft {
+            match self.node.step(&message) {
+                Ok(()) => {}
+                Err(error) if error.is_fatal() => return self.stop(error.to_string()),
+                Err(error) => tracing::warn!(from, %error, "a coordinator's message was refused"),
+            }
+        }
+        if let Some(status) = status {
+            self.event(Event::Status { from, status }, now);
+        }
+    }
+
+    fn read(&mut self, reader: Reader, mode: ReadMode, now: u64) {
+        if self.reads.is_fresh(mode, now) {
+            self.work.push(Io::View { readers: vec![reader], view: self.view.clone() });
+        } else if let Err(reader) = self.reads.add(reader, now) {
+            self.work.push(Io::NoView { reader, why: NoView::Full });
+        }
+    }
+
+    fn applied(&mut self, batch: AppliedBatch, now: u64) {
+        let AppliedBatch { view, entries, term, members, root_due, restored } = batch;
+        let bytes = self.applying.pop_front().unwrap_or_default();
+        self.applying_bytes -= bytes;
+        self.view = view.clone();
+        self.node.applied(view.index());
+        self.compaction.applied(view.index(), bytes, term, members);
+        if root_due.is_some() {
+            self.root_due = root_due;
+            self.compute_root();
+        }
+        if restored {
+            self.compaction.saved(view.index());
+        }
+        let event = if restored { Event::Restored { state: view } } else { Event::Applied { state: view, entries } };
+        self.event(event, now);
+        self.answer_reads();
+    }
+
+    /// Asks for the newest due root, one at a time.
+    fn compute_root(&mut self) {
+        if !self.root_running
+            && let Some(due) = self.root_due.take()
+        {
+            self.root_running = true;
+            self.work.push(Io::ComputeRoot(due));
+        }
+    }
+
+    /// Hands an event to the core and does what it wants. What that leads to is queued behind it.
+    fn event(&mut self, event: Event, now: u64) {
+        let mut queue = VecDeque::from(self.core.on(event, now));
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::Propose { number, entry, envelopes } => match propose(&mut self.node, entry) {
+                    Ok(()) => self.work.push(Io::Proposed { envelopes }),
+                    Err(why) => queue.extend(self.core.on(Event::Dropped { number, why }, now)),
+                },
+                Action::Reply { caller, reply } => self.work.push(Io::Reply { caller, reply }),
+                Action::Decided { waited_ms } => self.work.push(Io::Decided { waited_ms }),
+                Action::Send { session, message } => self.work.push(Io::ToWorker { session, message }),
+                Action::End { session } => self.work.push(Io::EndSession { session }),
+                Action::Broadcast(status) => self.work.push(Io::Broadcast(status)),
+                Action::Relay(envelope) => self.work.push(Io::Relay { leader: self.place.leader, envelope }),
+                Action::Stop(reason) => return self.stop(reason),
+            }
+        }
+    }
+
+    fn stop(&mut self, reason: String) {
+        if !self.stopped {
+            self.stopped = true;
+            self.work.push(Io::Stop(reason));
+        }
+    }
+}
+
+fn propose<S: LogStore>(node: &mut Node<S>, entry: Vec<u8>) -> Result<(), Reply> {
+    node.propose(entry).map_err(|error| match error {
+        ProposeError::NotLeader { .. } => Reply::NotLeader,
+        ProposeError::Busy => Reply::Full,
+        ProposeError::TooLarge { .. } | ProposeError::Empty | ProposeError::Members(_) | ProposeError::Stopped => {
+            tracing::error!(%error, "an entry was not taken");
+            Reply::Full
+        }
+    })
+}
