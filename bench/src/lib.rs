@@ -11,15 +11,20 @@
 //! | [`measure`] | percentiles, processor time, figures behind `/metrics` |
 //! | [`site`] | a founded cluster with open accounts, and measured runs on it |
 //! | [`etcd`] | three members of etcd, and its messages |
+//! | [`population`], [`furniture`] | a state with many accounts, machines and jobs, and the log entries that keep it busy |
+//! | [`timing`] | a thread's processor time, memory, medians |
 
 pub mod cluster;
 pub mod drive;
 pub mod etcd;
+pub mod furniture;
 pub mod measure;
 pub mod people;
+pub mod population;
 pub mod report;
 pub mod route;
 pub mod site;
+pub mod timing;
 pub mod wire;
 
 /// What went wrong, as a sentence that begins with what was tried.

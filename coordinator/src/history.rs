@@ -347,7 +347,7 @@ fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
         balance: movement.balance.units(),
         held: movement.held.units(),
         job: movement.job,
-        memo: movement.memo,
+        memo: movement.memo.map(|memo| memo.to_string()).unwrap_or_default(),
     }
 }
 
@@ -448,7 +448,7 @@ mod tests {
             balance: Money::minor(u128::from(sequence)).unwrap(),
             held: Money::MAX,
             job: None,
-            memo: "rent ☂".to_owned(),
+            memo: Some("rent ☂".into()),
         }
     }
 

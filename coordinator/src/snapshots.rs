@@ -18,7 +18,7 @@ use file::{FileError, Reader, Writer};
 use matrixai_state::{
     State,
     ids::Hash,
-    snapshot::{self, SnapshotError},
+    snapshot::{Chunks, Loader, SnapshotError},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -162,7 +162,7 @@ impl Snapshots {
     fn write(&self, unfinished: &Path, header: &Header, view: &State) -> Result<Reference, FilesError> {
         let mut writer = Writer::create(&*self.files, unfinished)?;
         writer.frame(&encoded(header))?;
-        for chunk in chunks(view) {
+        for chunk in Chunks::new(view.clone(), Vec::new()) {
             writer.frame(&chunk)?;
         }
         let (bytes, hash) = writer.finish()?;
@@ -280,12 +280,13 @@ pub fn load(files: &dyn Files, path: &Path) -> Result<Loaded, Error> {
         .and_then(|bytes| postcard::from_bytes(&bytes).ok())
         .filter(|header: &Header| header.format == FORMAT)
         .ok_or_else(|| foreign("has no header that this version can read"))?;
-    let mut bytes = Vec::new();
+    let unsound = |error| Error::State { path: path.to_owned(), error };
+    let mut loader = Loader::new();
     while let Some(frame) = reader.frame().map_err(damaged)? {
-        bytes.extend(frame);
+        loader.push(&frame).map_err(unsound)?;
     }
     let (length, hash) = reader.end();
-    let state = snapshot::decode(&bytes).map_err(|error| Error::State { path: path.to_owned(), error })?;
+    let state = loader.finish().map_err(unsound)?;
     if (state.index(), state.cluster_id()) != (header.index, &header.cluster_id) {
         return Err(foreign("holds another state than its header says"));
     }
@@ -295,11 +296,4 @@ pub fn load(files: &dyn Files, path: &Path) -> Result<Loaded, Error> {
 
 fn encoded(header: &Header) -> Vec<u8> {
     postcard::to_allocvec(header).expect("plain data always encodes")
-}
-
-/// The state's bytes in frames.
-fn chunks(view: &State) -> impl Iterator<Item = Vec<u8>> {
-    let bytes = snapshot::encode(view);
-    let frames: Vec<Vec<u8>> = bytes.chunks(file::FRAME_BYTES).map(<[u8]>::to_vec).collect();
-    frames.into_iter()
 }

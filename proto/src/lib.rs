@@ -24,11 +24,6 @@ pub fn decode_strict<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, Str
     if message.encode_to_vec() == bytes { Ok(message) } else { Err(StrictError::NotCanonical) }
 }
 
-/// Bytes of a message's encoding.
-pub fn encoded_len<M: prost::Message>(message: &M) -> usize {
-    message.encoded_len()
-}
-
 /// Why bytes were refused by [`decode_strict`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictError {

@@ -5,7 +5,7 @@ use crate::{
     ids::{AccountId, CommandId, JobId, Key, MachineId, made_id},
     market::matching::Budget,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The surroundings of one command, or of time-driven work (whose key and command id are zeros).
 #[derive(Debug)]
@@ -83,5 +83,5 @@ pub(crate) struct About<'a> {
     pub(crate) cause: Cause,
     pub(crate) counterparty: Option<AccountId>,
     pub(crate) job: Option<JobId>,
-    pub(crate) memo: &'a str,
+    pub(crate) memo: Option<&'a Arc<str>>,
 }

@@ -5,6 +5,7 @@
 //! payload cannot be read at all is refused whole.
 
 use crate::{
+    canonical::{Fields, NotCanonical, Value},
     command::{
         AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount, EnrolMachine, FailureReason,
         FaucetDraw, MachineLost, MachineOnline, MakeOffer, PublishCampaign, RevealUnit, RevokeMachine, RoundReduced,
@@ -16,9 +17,10 @@ use crate::{
     market::OrderTerms,
     money::Money,
     outcome::{Detail, Refusal},
+    registry::Place,
 };
 use matrixai_proto::{
-    decode_strict, encoded_len,
+    StrictError, decode_strict,
     envelope::{COMMAND_BYTES_MAX, COMMANDS, PAYLOAD_BYTES_MAX},
     v1::{self, command::Kind},
 };
@@ -31,21 +33,38 @@ pub const COMMANDS_MAX: usize = 8_192;
 /// Envelopes of one entry. An entry of 1 MiB cannot hold as many that are well-formed.
 pub const ENVELOPES_MAX: usize = 8_192;
 
+/// Number of a transfer in `Command`: the one kind that is read without prost and without a copy.
+const TRANSFER: u32 = 3;
+
 /// The leader's stamp and the envelopes' bytes.
-pub(crate) struct Entry {
+pub(crate) struct Entry<'a> {
     pub(crate) now_ms: u64,
-    pub(crate) envelopes: Vec<Vec<u8>>,
+    pub(crate) envelopes: Vec<&'a [u8]>,
 }
 
-/// A well-formed envelope; its signature was checked at the edge.
-pub(crate) struct Opened {
+/// A well-formed envelope without its commands; its signature was checked at the edge.
+pub(crate) struct Opened<'a> {
     pub(crate) cluster_id: Hash,
     pub(crate) key: Key,
     pub(crate) command_id: CommandId,
     pub(crate) expires_ms: u64,
-    pub(crate) payload: Vec<u8>,
-    /// Each command, or why it is none.
-    pub(crate) commands: Vec<Result<Command, Refusal>>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A command of an envelope as it was read.
+pub(crate) enum Read<'a> {
+    /// Money moves: by far the most frequent.
+    Transfer {
+        to: AccountId,
+        /// The receiver's row, once somebody has looked for it.
+        place: Option<Place>,
+        amount: Money,
+        memo: &'a str,
+    },
+    /// Any other command.
+    Other(Box<Command>),
+    /// It is none.
+    Refused(Refusal),
 }
 
 /// An envelope that is not well-formed, and who to tell.
@@ -56,37 +75,125 @@ pub(crate) struct Unreadable {
 }
 
 /// Reads an entry; `None` for bytes that are no entry of this version, which all replicas then skip alike.
-pub(crate) fn entry(bytes: &[u8]) -> Option<Entry> {
-    let wire: v1::LogEntry = decode_strict(bytes).ok()?;
-    let known = wire.rules_version == RULES_VERSION && wire.envelopes.len() <= ENVELOPES_MAX;
-    known.then_some(Entry { now_ms: wire.now_ms, envelopes: wire.envelopes })
+pub(crate) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    let read = || {
+        let mut fields = Fields(bytes);
+        let (now_ms, rules_version) = (fields.uint(1)?, fields.uint(2)?);
+        let mut envelopes = Vec::new();
+        while let Some(envelope) = fields.element(3)? {
+            envelopes.push(envelope);
+        }
+        fields.end()?;
+        Ok::<_, NotCanonical>((rules_version, Entry { now_ms, envelopes }))
+    };
+    let (rules_version, entry) = read().ok()?;
+    let known = rules_version == u64::from(RULES_VERSION) && entry.envelopes.len() <= ENVELOPES_MAX;
+    known.then_some(entry)
 }
 
-/// Reads an envelope and its commands.
-pub(crate) fn envelope(bytes: &[u8]) -> Result<Opened, Unreadable> {
-    let unreadable = |key, command_id, detail| Unreadable { key, command_id, refusal: Refusal::Malformed(detail) };
-    let wire: v1::Envelope = decode_strict(bytes).map_err(|error| unreadable([0; 32], [0; 16], Detail::new(error)))?;
-    let (Ok(key), Ok(command_id)) = (Key::try_from(wire.key.as_slice()), wire.command_id.as_slice().try_into()) else {
+/// Reads an envelope and adds its commands, at least one, to `commands`. Adds none to them when it is unreadable.
+pub(crate) fn envelope<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<Opened<'a>, Box<Unreadable>> {
+    let unreadable =
+        |key, command_id, detail| Box::new(Unreadable { key, command_id, refusal: Refusal::Malformed(detail) });
+    let wire =
+        Wire::read(bytes).map_err(|error| unreadable([0; 32], [0; 16], Detail::new(StrictError::from(error))))?;
+    let (Ok(key), Ok(command_id)) = (Key::try_from(wire.key), wire.command_id.try_into()) else {
         return Err(unreadable([0; 32], [0; 16], Detail::new("key must be 32 bytes and command_id 16")));
     };
     let unreadable = |detail| unreadable(key, command_id, detail);
-    let cluster_id =
-        wire.cluster_id.as_slice().try_into().map_err(|_| unreadable(Detail::new("cluster_id must be 32 bytes")))?;
+    let cluster_id = wire.cluster_id.try_into().map_err(|_| unreadable(Detail::new("cluster_id must be 32 bytes")))?;
     if wire.method != COMMANDS {
         return Err(unreadable(Detail::new("the method must be \"commands\"")));
     }
     if wire.payload.len() > PAYLOAD_BYTES_MAX {
         return Err(unreadable(Detail::new(format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes"))));
     }
-    let batch: v1::Batch = decode_strict(&wire.payload).map_err(|error| unreadable(Detail::new(error)))?;
-    if !(1..=COMMANDS_MAX).contains(&batch.commands.len()) {
-        return Err(unreadable(Detail::new(format_args!("a batch has 1 to {COMMANDS_MAX} commands"))));
+    let before = commands.len();
+    let read = batch(wire.payload, commands).and_then(|count| match count {
+        1..=COMMANDS_MAX => Ok(()),
+        _ => Err(Detail::new(format_args!("a batch has 1 to {COMMANDS_MAX} commands"))),
+    });
+    if let Err(detail) = read {
+        commands.truncate(before);
+        return Err(unreadable(detail));
     }
-    let may_be_long = wire.payload.len() > COMMAND_BYTES_MAX;
-    let short = |wire: &v1::Command| !may_be_long || encoded_len(wire) <= COMMAND_BYTES_MAX;
-    let read = |wire| if short(&wire) { command(wire) } else { Err(too_long()) };
-    let commands = batch.commands.into_iter().map(read).collect();
-    Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload, commands })
+    Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload })
+}
+
+/// An envelope's fields where they lie.
+struct Wire<'a> {
+    cluster_id: &'a [u8],
+    key: &'a [u8],
+    method: &'a str,
+    command_id: &'a [u8],
+    expires_ms: u64,
+    payload: &'a [u8],
+}
+
+impl<'a> Wire<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, NotCanonical> {
+        let mut fields = Fields(bytes);
+        let wire = Self {
+            cluster_id: fields.bytes(1)?,
+            key: fields.bytes(2)?,
+            method: fields.text(3)?,
+            command_id: fields.bytes(4)?,
+            expires_ms: fields.uint(5)?,
+            payload: fields.bytes(6)?,
+        };
+        let _signature = fields.bytes(7)?;
+        fields.end()?;
+        Ok(wire)
+    }
+}
+
+/// Reads a batch's commands and returns their number.
+fn batch<'a>(payload: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<usize, Detail> {
+    let (mut fields, mut count) = (Fields(payload), 0usize);
+    let refused = |error| Detail::new(StrictError::from(error));
+    while let Some(bytes) = fields.element(1).map_err(refused)? {
+        count = count.saturating_add(1);
+        // More are refused anyway: do not keep them.
+        if count <= COMMANDS_MAX {
+            commands.push(read(bytes)?);
+        }
+    }
+    fields.end().map_err(refused)?;
+    Ok(count)
+}
+
+/// Reads one command. Bytes that are not canonical make the whole envelope malformed; fields without sense this command
+/// alone.
+fn read(bytes: &[u8]) -> Result<Read<'_>, Detail> {
+    let read = read_any(bytes)?;
+    Ok(if bytes.len() > COMMAND_BYTES_MAX { Read::Refused(too_long()) } else { read })
+}
+
+fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
+    let mut fields = Fields(bytes);
+    match fields.field() {
+        Ok(Some((TRANSFER, Value::Bytes(body)))) if fields.end().is_ok() => {
+            let transfer = || {
+                let mut fields = Fields(body);
+                let (to, amount, memo) = (fields.bytes(1)?, fields.text(2)?, fields.text(3)?);
+                fields.end()?;
+                Ok((to, amount, memo))
+            };
+            let (to, amount, memo) = transfer().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
+            let typed = || Ok((AccountId(array("to", to)?), money("amount", amount)?));
+            Ok(typed().map_or_else(Read::Refused, |(to, amount)| Read::Transfer { to, place: None, amount, memo }))
+        }
+        _ => {
+            let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
+            Ok(command(wire).map_or_else(Read::Refused, |command| Read::Other(Box::new(command))))
+        }
+    }
+}
+
+impl From<NotCanonical> for StrictError {
+    fn from(NotCanonical: NotCanonical) -> Self {
+        StrictError::NotCanonical
+    }
 }
 
 /// One command of a batch, or why it is none.

@@ -99,8 +99,8 @@ pub struct Movement {
     pub held: Money,
     /// The job concerned.
     pub job: Option<JobId>,
-    /// A transfer's memo; empty otherwise.
-    pub memo: String,
+    /// A transfer's memo, which its two movements share; never an empty one.
+    pub memo: Option<Arc<str>>,
 }
 
 /// What became of one envelope.

@@ -9,7 +9,6 @@ use crate::{
     ids::{JobId, MachineId, OfferId, UnitId},
     jobs, market,
     state::State,
-    windows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,5 +63,5 @@ pub(crate) fn run(state: &mut State, ctx: &mut Context) {
             Timer::Job(job) => jobs::on_due(state, ctx, job),
         }
     }
-    windows::expire(state, ctx.now_ms);
+    state.windows.expire(ctx.now_ms);
 }

@@ -29,6 +29,12 @@ macro_rules! id {
             }
         }
 
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
         impl From<$name> for [u8; 20] {
             fn from(id: $name) -> Self {
                 id.0

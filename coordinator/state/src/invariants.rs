@@ -81,11 +81,9 @@ impl State {
         ensure(self.order_of.len() == self.orders.len(), || "orders and jobs part ways".to_owned())
     }
 
-    /// Each remembered envelope is counted once and will be forgotten.
+    /// Each remembered envelope is found and counted once.
     fn windows(&self) -> Result<(), String> {
-        let counted = self.window_counts.iter().fold(0u64, |sum, (_, count)| sum.saturating_add((*count).into()));
-        let all = (self.windows.len(), self.window_expiry.len());
-        ensure(all == (counted, counted), || format!("{all:?} envelopes are remembered, {counted} counted"))
+        self.windows.check()
     }
 }
 

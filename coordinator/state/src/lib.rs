@@ -20,24 +20,31 @@
 
 pub mod accounts;
 pub mod beacon;
+mod canonical;
 pub mod command;
 mod context;
 pub mod decode;
 pub mod drilling;
 pub mod effect;
+mod envelopes;
 mod expiry;
 pub mod genesis;
 pub mod ids;
+mod index;
 mod invariants;
 pub mod jobs;
 mod leases;
 pub mod ledger;
 pub mod machines;
 pub mod market;
+#[cfg(feature = "measure")]
+pub mod measure;
 pub mod money;
 pub mod outcome;
 pub mod owed;
+mod part;
 pub mod power;
+mod registry;
 pub mod roots;
 pub mod snapshot;
 mod splitting;

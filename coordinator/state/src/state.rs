@@ -1,21 +1,22 @@
 //! The state and the one way to change it: [`State::apply`], a total function of the log.
 //!
-//! An entry is applied in this order: its stamp (never back), what is due by then, then its envelopes. For an envelope
-//! the refusals come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead, unknown signer,
-//! revoked, repeated, window full — and then each command on its own: not allowed to keys of this kind, malformed itself,
-//! and whatever its handler finds. A refused command changes nothing.
+//! An entry is applied in this order: its stamp (never back), what is due by then, then its envelopes (`envelopes.rs`), and
+//! of each the commands, each on its own: not allowed to keys of this kind, malformed itself, and whatever its handler
+//! finds. A refused command changes nothing.
 
 use crate::{
     accounts::{self, AccountRole, AccountRow},
     beacon::{self, Beacon},
     command::Command,
     context::Context,
-    decode::{self, Opened},
-    drilling::{self, CampaignRow, UnitRow},
-    effect::{Applied, EnvelopeResult},
+    decode, drilling,
+    drilling::{CampaignRow, UnitRow},
+    effect::Applied,
+    envelopes,
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
-    ids::{AccountId, CampaignId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId, cluster_id},
+    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId, cluster_id},
+    index::HashKey,
     jobs::{self, JobRow, RoundRow, TaskRow},
     leases::QueueRow,
     ledger::{self, FaucetRow, HoldRow},
@@ -26,13 +27,14 @@ use crate::{
     },
     money::Money,
     outcome::{Outcome, Refusal},
+    part::{self, BadPage, Cursor, Part},
     power::PowerRow,
+    registry::Registry,
     roots::{self, EpochRow},
     table::Table,
     verdicts::ReplayRow,
-    windows::{self, WindowRow},
+    windows::Windows,
 };
-use matrixai_proto::envelope::EXPIRY_AHEAD_MS_MAX;
 use matrixai_protocol::sha256;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -77,12 +79,21 @@ pub(crate) struct Head {
     pub(crate) match_again: bool,
 }
 
+/// How a part goes through a snapshot.
+pub(crate) struct PartOf {
+    pub(crate) name: &'static str,
+    /// Appends the page at the cursor, if there is one.
+    pub(crate) write: fn(&State, &mut Cursor, &mut Vec<u8>) -> bool,
+    /// Adds the next page.
+    pub(crate) read: fn(&mut State, &[u8]) -> Result<(), BadPage>,
+}
+
 /// Defines [`State`] from the list of its parts, and with it everything that must not forget one: the root and the
-/// snapshot. A part is a figure (hashed whole) or a table (hashed by pages).
+/// snapshot. A part is a figure (one page, hashed whole) or a table (hashed by pages).
 macro_rules! state {
     (figures { $($(#[$figure_doc:meta])* $figure:ident: $figure_type:ty,)* }
      tables { $($(#[$table_doc:meta])* $table:ident: $table_type:ty,)* }) => {
-        /// Everything that the coordinators agree on. Cloning copies page pointers: a consistent view.
+        /// Everything that the coordinators agree on. Cloning copies pointers to groups of pages: a consistent view.
         #[derive(Debug, Clone)]
         pub struct State {
             pub(crate) genesis: Arc<Genesis>,
@@ -92,12 +103,28 @@ macro_rules! state {
         }
 
         impl State {
+            /// The parts in a snapshot's order.
+            pub(crate) const PARTS: &'static [PartOf] = &[
+                $(PartOf {
+                    name: stringify!($figure),
+                    write: |state, cursor, out| write_figure(&state.$figure, cursor, out),
+                    read: |state, page| part::decode(page).map(|figure| state.$figure = figure),
+                },)*
+                $(PartOf {
+                    name: stringify!($table),
+                    write: |state, cursor, out| state.$table.write_page(cursor, out),
+                    read: |state, page| state.$table.read_page(page),
+                },)*
+            ];
+
             /// A state with every part empty.
-            fn empty(genesis: Genesis) -> Self {
+            pub(crate) fn empty(genesis: Genesis) -> Self {
+                let cluster_id = cluster_id(&genesis.bytes);
+                let hash_key = HashKey::of(&cluster_id);
                 Self {
-                    cluster_id: cluster_id(&genesis.bytes),
+                    cluster_id,
                     $($figure: Default::default(),)*
-                    $($table: Table::new(),)*
+                    $($table: Part::empty(hash_key),)*
                     genesis: Arc::new(genesis),
                 }
             }
@@ -114,32 +141,10 @@ macro_rules! state {
             pub fn part_hashes(&self) -> Vec<(&'static str, Hash)> {
                 vec![
                     $((stringify!($figure), figure_hash(stringify!($figure), &self.$figure)),)*
-                    $((stringify!($table), table_hash(stringify!($table), &self.$table.root())),)*
+                    $((stringify!($table), table_hash(stringify!($table), &Part::root(&self.$table))),)*
                 ]
             }
-
-            /// The parts in a snapshot's order.
-            pub(crate) fn parts(&self) -> impl Serialize + '_ {
-                Parts { $($figure: &self.$figure,)* $($table: &self.$table,)* }
-            }
-
-            /// The state that `parts` was taken of.
-            pub(crate) fn from_parts(genesis: Genesis, bytes: &[u8]) -> Result<Self, postcard::Error> {
-                let parts: OwnedParts = postcard::from_bytes(bytes)?;
-                Ok(Self {
-                    cluster_id: cluster_id(&genesis.bytes),
-                    $($figure: parts.$figure,)*
-                    $($table: parts.$table,)*
-                    genesis: Arc::new(genesis),
-                })
-            }
         }
-
-        #[derive(Serialize)]
-        struct Parts<'a> { $($figure: &'a $figure_type,)* $($table: &'a $table_type,)* }
-
-        #[derive(Deserialize)]
-        struct OwnedParts { $($figure: $figure_type,)* $($table: $table_type,)* }
     };
 }
 
@@ -150,8 +155,8 @@ state! {
     }
     tables {
         // Accounts and money.
-        accounts: Table<AccountId, AccountRow>,
-        keys: Table<Key, KeyOwner>,
+        accounts: Registry<AccountId, AccountRow>,
+        keys: Registry<Key, KeyOwner>,
         holds: Table<JobId, HoldRow>,
         faucet: Table<AccountId, FaucetRow>,
         // Machines. `online`: those with a live session. `by_memory`: those neither revoked nor suspended.
@@ -167,9 +172,7 @@ state! {
         order_of: Table<JobId, OrderKey>,
         trades: Table<u64, TradeRow>,
         // Idempotency and time.
-        windows: Table<(Key, CommandId), WindowRow>,
-        window_expiry: Table<(u64, Key, CommandId), ()>,
-        window_counts: Table<Key, u32>,
+        windows: Windows,
         timers: Table<(u64, Timer), ()>,
         epochs: Table<u64, EpochRow>,
         // Drilling and power.
@@ -233,7 +236,7 @@ impl State {
         let mut ctx = Context::new(index, self.head.now_ms);
         expiry::run(self, &mut ctx);
         market::try_match(self, &mut ctx);
-        let results = entry.envelopes.iter().map(|envelope| self.apply_envelope(&mut ctx, envelope)).collect();
+        let results = envelopes::apply_all(self, &mut ctx, &entry.envelopes);
         Applied {
             now_ms: ctx.now_ms,
             results,
@@ -243,69 +246,8 @@ impl State {
         }
     }
 
-    fn apply_envelope(&mut self, ctx: &mut Context, bytes: &[u8]) -> EnvelopeResult {
-        let opened = match decode::envelope(bytes) {
-            Ok(opened) => opened,
-            Err(unreadable) => {
-                let outcomes = Arc::from([unreadable.refusal.into()]);
-                let (key, command_id) = (unreadable.key, unreadable.command_id);
-                return EnvelopeResult { key, command_id, index: ctx.index, outcomes };
-            }
-        };
-        let (key, command_id, expires_ms) = (opened.key, opened.command_id, opened.expires_ms);
-        let payload = sha256(&[&opened.payload]);
-        let result = |index, outcomes| EnvelopeResult { key, command_id, index, outcomes };
-        if let Err(refusal) = self.admit(ctx, &opened) {
-            return result(ctx.index, refuse_all(&opened, &refusal));
-        }
-        if let Some(row) = self.windows.get(&(key, command_id)) {
-            return match row.payload == payload {
-                true => result(row.index, Arc::clone(&row.outcomes)),
-                false => result(ctx.index, refuse_all(&opened, &Refusal::IdReused)),
-            };
-        }
-        if !windows::has_room(self, &key) {
-            return result(ctx.index, refuse_all(&opened, &Refusal::WindowFull));
-        }
-        (ctx.key, ctx.command_id) = (key, command_id);
-        let mut outcomes = Vec::with_capacity(opened.commands.len());
-        for (position, command) in (0u32..).zip(opened.commands) {
-            ctx.position = position;
-            outcomes.push(self.apply_command(ctx, command).into());
-            if ctx.rematch {
-                market::try_match(self, ctx);
-            }
-        }
-        let outcomes: Arc<[Outcome]> = outcomes.into();
-        let row = WindowRow { expires_ms, payload, index: ctx.index, outcomes: Arc::clone(&outcomes) };
-        windows::remember(self, key, command_id, row);
-        result(ctx.index, outcomes)
-    }
-
-    /// What an envelope must pass before any of its commands is looked at.
-    fn admit(&self, ctx: &Context, opened: &Opened) -> Result<(), Refusal> {
-        if opened.cluster_id != self.cluster_id {
-            return Err(Refusal::WrongCluster);
-        }
-        if opened.expires_ms < ctx.now_ms {
-            return Err(Refusal::Expired);
-        }
-        if opened.expires_ms > ctx.now_ms.saturating_add(EXPIRY_AHEAD_MS_MAX) {
-            return Err(Refusal::ExpiresTooFar);
-        }
-        match self.keys.get(&opened.key) {
-            // A stranger may open an account and then, in the same envelope, use it.
-            None if matches!(opened.commands.first(), Some(Ok(Command::CreateAccount(_)))) => Ok(()),
-            None => Err(Refusal::UnknownSigner),
-            Some(KeyOwner::Machine(machine)) if self.machines.get(machine).is_none_or(|row| row.revoked) => {
-                Err(Refusal::Revoked)
-            }
-            Some(KeyOwner::Account(_) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
-        }
-    }
-
     /// The closed list of commands, whose key may sign each, and who decides it.
-    fn apply_command(&mut self, ctx: &mut Context, command: Result<Command, Refusal>) -> Result<Outcome, Refusal> {
+    pub(crate) fn apply_command(&mut self, ctx: &mut Context, command: Command) -> Result<Outcome, Refusal> {
         let owner = self.keys.get(&ctx.key).copied();
         let account = || match owner {
             Some(KeyOwner::Account(account)) => Ok(account),
@@ -322,11 +264,18 @@ impl State {
             Some(KeyOwner::Account(_) | KeyOwner::Machine(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
-        Ok(match command? {
+        Ok(match command {
             Command::CreateAccount(c) if owner.is_none() => accounts::create(self, ctx, &c),
             Command::CreateAccount(_) => account().map(|_| Refusal::AccountExists.into())?,
             Command::FaucetDraw(c) => ledger::faucet_draw(self, ctx, account()?, &c),
-            Command::Transfer(c) => ledger::transfer(self, ctx, account()?, &c),
+            Command::Transfer(c) => {
+                let (from, places) = (account()?, (None, None));
+                ledger::transfer(
+                    self,
+                    ctx,
+                    ledger::Transfer { from, to: c.to, places, amount: c.amount, memo: &c.memo },
+                )
+            }
             Command::EnrolMachine(c) => machines::enrol(self, ctx, account()?, &c),
             Command::RevokeMachine(c) => machines::revoke(self, ctx, account()?, &c),
             Command::PublishCampaign(c) => drilling::publish_campaign(self, ctx, account()?, &c),
@@ -349,13 +298,18 @@ impl State {
     }
 }
 
-/// The same outcome for every command of an envelope that was refused whole.
-fn refuse_all(opened: &Opened, refusal: &Refusal) -> Arc<[Outcome]> {
-    opened.commands.iter().map(|_| Outcome::Refused(refusal.clone())).collect()
-}
-
 fn table_hash(name: &str, root: &Hash) -> Hash {
     sha256(&[name.as_bytes(), &[0], root])
+}
+
+/// A figure is one page.
+fn write_figure<T: Serialize>(figure: &T, cursor: &mut Cursor, out: &mut Vec<u8>) -> bool {
+    let first = *cursor == Cursor::default();
+    if first {
+        part::encode(figure, out);
+        cursor.page = 1;
+    }
+    first
 }
 
 fn figure_hash<T: Serialize>(name: &str, figure: &T) -> Hash {

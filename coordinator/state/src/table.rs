@@ -1,30 +1,56 @@
 //! An ordered table whose pages are shared until they are written.
 //!
-//! Cloning copies one pointer per page, so a consistent view of a big state costs well under a millisecond, and a page is
-//! copied only when the live state next writes to it. Each page remembers its hash; pages are shared with their hash, so
-//! a root costs only what changed since the last one, on whichever thread it is taken.
+//! Pages are in groups, which are shared likewise: cloning copies one pointer per group, so a consistent view of a big state
+//! costs well under a millisecond, and what is copied when the live state next writes is one page and the list of its
+//! group's pages. Each page remembers its hash; pages are shared with their hash, so a root costs only what changed since
+//! the last one, on whichever thread it is taken.
 //!
 //! Where pages begin and end follows from the order of insertions and removals, which the log fixes: every replica has
-//! the same pages, and a snapshot keeps them. A page holds at most `ROWS` rows; tables of big rows use fewer.
+//! the same pages, and a snapshot keeps them. Where groups do is of no consequence. A page holds at most `ROWS` rows; tables
+//! of big rows use fewer.
 
-use crate::ids::Hash;
+use crate::{
+    ids::Hash,
+    index::HashKey,
+    part::{self, BadPage, Cursor, Part},
+};
 use matrixai_protocol::{sha256, training::merkle_root};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeSeq};
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt,
     ops::RangeBounds,
     sync::{Arc, OnceLock},
 };
 
-/// Rows of a page unless the table says otherwise: small enough to copy on a write, big enough that a million rows are
-/// some four thousand pointers.
+/// Rows of a page unless the table says otherwise: small enough to copy on a write.
 pub const PAGE_ROWS: usize = 256;
+
+/// Pages of a group that grew by one too many and is halved: a view of 100,000 pages copies some 1,000 pointers.
+#[cfg(not(test))]
+const GROUP_PAGES_MAX: usize = 128;
+/// Small, so that tests see many groups.
+#[cfg(test)]
+const GROUP_PAGES_MAX: usize = 3;
 
 /// A copy-on-write map from ordered keys to rows.
 pub struct Table<K, V, const ROWS: usize = PAGE_ROWS> {
-    /// Never empty pages, ascending.
-    pages: Vec<Arc<Page<K, V>>>,
+    /// Never empty groups, ascending.
+    groups: Vec<Group<K, V>>,
     len: u64,
+}
+
+/// Pages that are shared as one.
+struct Group<K, V> {
+    /// First key of its first page.
+    first: K,
+    pages: Arc<Vec<Entry<K, V>>>,
+}
+
+/// A page in its group.
+struct Entry<K, V> {
+    /// First key of the page, here so that a search need not go there.
+    first: K,
+    page: Arc<Page<K, V>>,
 }
 
 struct Page<K, V> {
@@ -34,11 +60,14 @@ struct Page<K, V> {
     hash: OnceLock<Hash>,
 }
 
+/// Where a page is: its group, and its place there.
+type At = (usize, usize);
+
 impl<K: Ord + Clone, V: Clone, const ROWS: usize> Table<K, V, ROWS> {
     /// A table without rows.
     pub const fn new() -> Self {
         assert!(ROWS >= 4, "a page must have room to split and merge");
-        Self { pages: Vec::new(), len: 0 }
+        Self { groups: Vec::new(), len: 0 }
     }
 
     /// Number of rows.
@@ -53,7 +82,7 @@ impl<K: Ord + Clone, V: Clone, const ROWS: usize> Table<K, V, ROWS> {
 
     /// The row of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        let page = self.pages.get(self.page_of(key)?)?;
+        let page = self.page(self.page_of(key)?)?;
         let at = page.find(key).ok()?;
         page.rows.get(at).map(|(_, row)| row)
     }
@@ -66,38 +95,39 @@ impl<K: Ord + Clone, V: Clone, const ROWS: usize> Table<K, V, ROWS> {
     /// The row of a key, to be changed. Copies the page if a view shares it.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let page = self.page_of(key)?;
-        let at = self.pages.get(page)?.find(key).ok()?;
+        let at = self.page(page)?.find(key).ok()?;
         self.write(page).rows.get_mut(at).map(|(_, row)| row)
     }
 
     /// Puts a row under a key and returns the one that was there.
     pub fn insert(&mut self, key: K, row: V) -> Option<V> {
-        let Some(index) = self.page_of(&key) else {
-            // Before the first row, or the first row at all.
-            match self.pages.is_empty() {
-                true => self.pages.push(Arc::new(Page::new(vec![(key, row)]))),
-                false => {
-                    self.write(0).rows.insert(0, (key, row));
-                    self.split(0);
-                }
-            }
-            self.len = self.len.saturating_add(1);
+        // Before the first row it goes into the first page.
+        let at = self.page_of(&key).unwrap_or((0, 0));
+        let last = self.next(at).is_none();
+        let Some(found) = self.page(at).map(|page| page.find(&key)) else {
+            self.len = 1;
+            self.insert_page((0, 0), vec![(key, row)]);
             return None;
         };
-        let last = index.saturating_add(1) == self.pages.len();
-        let page = self.write(index);
-        match page.find(&key) {
-            Ok(at) => page.rows.get_mut(at).map(|(_, old)| std::mem::replace(old, row)),
-            // Rows that arrive in order fill their pages: the next one begins a page of its own.
-            Err(at) if last && at == page.rows.len() && at >= ROWS => {
-                self.pages.push(Arc::new(Page::new(vec![(key, row)])));
+        match found {
+            Ok(place) => self.write(at).rows.get_mut(place).map(|(_, old)| std::mem::replace(old, row)),
+            Err(place) => {
                 self.len = self.len.saturating_add(1);
-                None
-            }
-            Err(at) => {
-                page.rows.insert(at, (key, row));
-                self.len = self.len.saturating_add(1);
-                self.split(index);
+                let (group, page) = at;
+                // Rows that arrive in order fill their pages: the next one begins a page of its own.
+                if last && place >= ROWS {
+                    self.insert_page((group, page.saturating_add(1)), vec![(key, row)]);
+                    return None;
+                }
+                let rows = &mut self.write(at).rows;
+                rows.insert(place, (key, row));
+                let upper = (rows.len() > ROWS).then(|| rows.split_off(rows.len().div_ceil(2)));
+                if place == 0 {
+                    self.note_first(at);
+                }
+                if let Some(upper) = upper {
+                    self.insert_page((group, page.saturating_add(1)), upper);
+                }
                 None
             }
         }
@@ -105,28 +135,35 @@ impl<K: Ord + Clone, V: Clone, const ROWS: usize> Table<K, V, ROWS> {
 
     /// Takes the row of a key out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let index = self.page_of(key)?;
-        let at = self.pages.get(index)?.find(key).ok()?;
-        let page = self.write(index);
-        let (_, row) = page.rows.remove(at);
+        let at = self.page_of(key)?;
+        let place = self.page(at)?.find(key).ok()?;
         self.len = self.len.saturating_sub(1);
-        self.merge(index);
+        let rows = &mut self.write(at).rows;
+        let (_, row) = rows.remove(place);
+        if rows.is_empty() {
+            self.remove_page(at);
+            return Some(row);
+        }
+        if place == 0 {
+            self.note_first(at);
+        }
+        self.merge(at);
         Some(row)
     }
 
     /// The first row.
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.iter().next()
+        self.page((0, 0))?.rows.first().map(|(key, row)| (key, row))
     }
 
     /// The last row.
     pub fn last(&self) -> Option<(&K, &V)> {
-        self.iter().next_back()
+        self.groups.last()?.pages.last()?.page.rows.last().map(|(key, row)| (key, row))
     }
 
     /// All rows, ascending.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.pages.iter().flat_map(|page| page.rows.iter().map(|(key, row)| (key, row)))
+        self.pages().flat_map(|page| page.rows.iter().map(|(key, row)| (key, row)))
     }
 
     /// The rows whose keys are in a range, ascending. Costs the rows taken, and a binary search at each end.
@@ -143,59 +180,163 @@ impl<K: Ord + Clone, V: Clone, const ROWS: usize> Table<K, V, ROWS> {
             Excluded(end) => key < end,
             Unbounded => true,
         };
-        // Pages that lie wholly outside, then rows of the pages at the ends.
-        let from = self.pages.partition_point(|page| page.rows.last().is_some_and(|(key, _)| before(key)));
-        let to = self.pages.partition_point(|page| page.rows.first().is_some_and(|(key, _)| within(key))).max(from);
-        self.pages.get(from..to).unwrap_or_default().iter().flat_map(move |page| {
-            let end = page.rows.partition_point(|(key, _)| within(key));
-            let start = page.rows.partition_point(|(key, _)| before(key)).min(end);
-            page.rows.get(start..end).unwrap_or_default().iter().map(|(key, row)| (key, row))
+        // Groups and pages that lie wholly outside, then rows of the pages at the ends.
+        let groups = between(
+            &self.groups,
+            |group| group.pages.last().is_some_and(|last| last.page.ends(&before)),
+            |group| within(&group.first),
+        );
+        groups.iter().flat_map(move |group| {
+            let pages = between(&group.pages, |entry| entry.page.ends(&before), |entry| within(&entry.first));
+            let (before, within) = (before.clone(), within.clone());
+            pages.iter().flat_map(move |entry| {
+                let rows = between(&entry.page.rows, |(key, _)| before(key), |(key, _)| within(key));
+                rows.iter().map(|(key, row)| (key, row))
+            })
         })
     }
 
     /// The page that holds a key or would: the last one that begins at or before it.
-    fn page_of(&self, key: &K) -> Option<usize> {
-        self.pages.partition_point(|page| page.rows.first().is_some_and(|(first, _)| first <= key)).checked_sub(1)
+    fn page_of(&self, key: &K) -> Option<At> {
+        let group = self.groups.partition_point(|group| group.first <= *key).checked_sub(1)?;
+        let pages = &self.groups.get(group)?.pages;
+        Some((group, pages.partition_point(|entry| entry.first <= *key).checked_sub(1)?))
+    }
+
+    fn page(&self, (group, page): At) -> Option<&Page<K, V>> {
+        self.groups.get(group)?.pages.get(page).map(|entry| &*entry.page)
+    }
+
+    /// The page after one, in the same group or the next.
+    fn next(&self, (group, page): At) -> Option<At> {
+        let next = (group, page.saturating_add(1));
+        let of_next_group = (group.saturating_add(1), 0);
+        [next, of_next_group].into_iter().find(|at| self.page(*at).is_some())
+    }
+
+    fn pages(&self) -> impl DoubleEndedIterator<Item = &Page<K, V>> {
+        self.groups.iter().flat_map(|group| group.pages.iter().map(|entry| &*entry.page))
     }
 
     /// A page of one's own, its hash forgotten.
-    fn write(&mut self, index: usize) -> &mut Page<K, V> {
-        let page = Arc::make_mut(self.pages.get_mut(index).expect("the index comes from a search of these pages"));
+    fn write(&mut self, (group, page): At) -> &mut Page<K, V> {
+        let group = self.groups.get_mut(group).expect("the place comes from a search of these groups");
+        let entry =
+            Arc::make_mut(&mut group.pages).get_mut(page).expect("the place comes from a search of these pages");
+        let page = Arc::make_mut(&mut entry.page);
         page.hash = OnceLock::new();
         page
     }
 
-    fn split(&mut self, index: usize) {
-        if self.pages.get(index).is_some_and(|page| page.rows.len() <= ROWS) {
-            return;
+    /// The first row of a page is another one now.
+    fn note_first(&mut self, (group, page): At) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        let pages = Arc::make_mut(&mut group.pages);
+        let Some(entry) = pages.get_mut(page) else { return };
+        if let Some((first, _)) = entry.page.rows.first() {
+            entry.first = first.clone();
         }
-        let page = self.write(index);
-        let upper = page.rows.split_off(page.rows.len().div_ceil(2));
-        self.pages.insert(index.saturating_add(1), Arc::new(Page::new(upper)));
+        if let Some(entry) = pages.first() {
+            group.first = entry.first.clone();
+        }
     }
 
-    /// Removes an empty page; joins a sparse one with the next while both fit half a page, so that a table that shrank
-    /// does not stay a long list of single rows.
-    fn merge(&mut self, index: usize) {
-        let rows = |at: usize| self.pages.get(at).map(|page| page.rows.len());
-        if rows(index) == Some(0) {
-            self.pages.remove(index);
+    /// Puts a page of these rows, at least one, at a place in a group, or a group of it behind all when there is none.
+    fn insert_page(&mut self, (group, page): At, rows: Vec<(K, V)>) {
+        let Some((first, _)) = rows.first() else { return };
+        let first = first.clone();
+        let entry = Entry { first: first.clone(), page: Arc::new(Page::new(rows)) };
+        let Some(found) = self.groups.get_mut(group) else {
+            self.groups.push(Group { first, pages: Arc::new(vec![entry]) });
             return;
+        };
+        let pages = Arc::make_mut(&mut found.pages);
+        pages.insert(page, entry);
+        if pages.len() > GROUP_PAGES_MAX {
+            let upper = pages.split_off(pages.len().div_ceil(2));
+            if let Some(entry) = upper.first() {
+                let upper = Group { first: entry.first.clone(), pages: Arc::new(upper) };
+                self.groups.insert(group.saturating_add(1), upper);
+            }
         }
-        let next = index.saturating_add(1);
-        let (Some(here), Some(there)) = (rows(index), rows(next)) else { return };
+    }
+
+    fn remove_page(&mut self, (group, page): At) {
+        let Some(found) = self.groups.get_mut(group) else { return };
+        let pages = Arc::make_mut(&mut found.pages);
+        pages.remove(page);
+        match pages.first() {
+            Some(entry) => found.first = entry.first.clone(),
+            None => {
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    /// Joins a sparse page with the next while both fit half a page, so that a table that shrank does not stay a long list
+    /// of single rows.
+    fn merge(&mut self, at: At) {
+        let rows = |at: At| self.page(at).map(|page| page.rows.len());
+        let Some(next) = self.next(at) else { return };
+        let (Some(here), Some(there)) = (rows(at), rows(next)) else { return };
         if here.saturating_add(there).saturating_mul(2) <= ROWS {
-            let joined = self.pages.remove(next);
-            self.write(index).rows.extend(joined.rows.iter().cloned());
+            let joined = self.page(next).map(|page| page.rows.clone()).unwrap_or_default();
+            self.remove_page(next);
+            self.write(at).rows.extend(joined);
         }
     }
 }
 
-impl<K: Ord + Clone + Serialize, V: Clone + Serialize, const ROWS: usize> Table<K, V, ROWS> {
-    /// The root over all pages: an RFC 6962 tree whose leaves are H(0x00 || rows of the page in postcard).
-    pub fn root(&self) -> Hash {
-        let leaves: Vec<Hash> = self.pages.iter().map(|page| page.hash()).collect();
+/// The part of a sorted slice after those `before` and while `within`.
+fn between<T>(sorted: &[T], before: impl Fn(&T) -> bool, within: impl Fn(&T) -> bool) -> &[T] {
+    let end = sorted.partition_point(within);
+    let start = sorted.partition_point(before).min(end);
+    sorted.get(start..end).unwrap_or_default()
+}
+
+impl<K, V, const ROWS: usize> Part for Table<K, V, ROWS>
+where
+    K: Ord + Clone + Serialize + DeserializeOwned,
+    V: Clone + Serialize + DeserializeOwned,
+{
+    fn empty(_: HashKey) -> Self {
+        Self::new()
+    }
+
+    /// An RFC 6962 tree whose leaves are H(0x00 || rows of the page in postcard).
+    fn root(&self) -> Hash {
+        let leaves: Vec<Hash> = self.pages().map(Page::hash).collect();
         merkle_root(&leaves)
+    }
+
+    fn write_page(&self, cursor: &mut Cursor, out: &mut Vec<u8>) -> bool {
+        let at = (cursor.group, cursor.page);
+        let Some(page) = self.page(at) else { return false };
+        part::encode(&page.rows, out);
+        let after = cursor.page.saturating_add(1);
+        let (group, page) = self.next(at).unwrap_or((cursor.group, after));
+        *cursor = Cursor { group, page };
+        true
+    }
+
+    /// Refuses pages that this table could not have made: empty, too long, or out of order.
+    fn read_page(&mut self, bytes: &[u8]) -> Result<(), BadPage> {
+        let rows: Vec<(K, V)> = part::decode(bytes)?;
+        if !(1..=ROWS).contains(&rows.len()) {
+            return Err(BadPage::new("a page is empty or too long"));
+        }
+        let before = || self.last().map(|(key, _)| key);
+        let keys = || before().into_iter().chain(rows.iter().map(|(key, _)| key));
+        if keys().zip(keys().skip(1)).any(|(left, right)| left >= right) {
+            return Err(BadPage::new("rows are out of order"));
+        }
+        self.len = self.len.saturating_add(rows.len() as u64);
+        let group = self.groups.len().saturating_sub(1);
+        let page = self.groups.last().map_or(0, |group| group.pages.len());
+        // Groups that begin half full have room to grow.
+        let at = if page.saturating_mul(2) < GROUP_PAGES_MAX { (group, page) } else { (group.saturating_add(1), 0) };
+        self.insert_page(at, rows);
+        Ok(())
     }
 }
 
@@ -207,13 +348,19 @@ impl<K: Ord, V> Page<K, V> {
     fn find(&self, key: &K) -> Result<usize, usize> {
         self.rows.binary_search_by(|(other, _)| other.cmp(key))
     }
+
+    /// Whether all its rows are before something.
+    fn ends(&self, before: impl Fn(&K) -> bool) -> bool {
+        self.rows.last().is_some_and(|(key, _)| before(key))
+    }
 }
 
 impl<K: Serialize, V: Serialize> Page<K, V> {
     fn hash(&self) -> Hash {
         *self.hash.get_or_init(|| {
-            let bytes = postcard::to_allocvec(&self.rows).expect("rows are plain data, which postcard always encodes");
-            sha256(&[&[0], &bytes])
+            let mut bytes = vec![0];
+            part::encode(&self.rows, &mut bytes);
+            sha256(&[&bytes])
         })
     }
 }
@@ -226,9 +373,21 @@ impl<K: Clone, V: Clone> Clone for Page<K, V> {
 }
 
 /// Copies pointers, not rows.
-impl<K, V, const ROWS: usize> Clone for Table<K, V, ROWS> {
+impl<K: Clone, V, const ROWS: usize> Clone for Table<K, V, ROWS> {
     fn clone(&self) -> Self {
-        Self { pages: self.pages.clone(), len: self.len }
+        Self { groups: self.groups.clone(), len: self.len }
+    }
+}
+
+impl<K: Clone, V> Clone for Group<K, V> {
+    fn clone(&self) -> Self {
+        Self { first: self.first.clone(), pages: Arc::clone(&self.pages) }
+    }
+}
+
+impl<K: Clone, V> Clone for Entry<K, V> {
+    fn clone(&self) -> Self {
+        Self { first: self.first.clone(), page: Arc::clone(&self.page) }
     }
 }
 
@@ -240,38 +399,7 @@ impl<K: Ord + Clone, V: Clone, const ROWS: usize> Default for Table<K, V, ROWS> 
 
 impl<K, V, const ROWS: usize> fmt::Debug for Table<K, V, ROWS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("rows", &self.len).field("pages", &self.pages.len()).finish()
-    }
-}
-
-/// Page by page, so that the root survives a snapshot.
-impl<K: Serialize, V: Serialize, const ROWS: usize> Serialize for Table<K, V, ROWS> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut pages = serializer.serialize_seq(Some(self.pages.len()))?;
-        for page in &self.pages {
-            pages.serialize_element(&page.rows)?;
-        }
-        pages.end()
-    }
-}
-
-/// Refuses pages that this table could not have made: empty, too long, or out of order.
-impl<'de, K, V, const ROWS: usize> Deserialize<'de> for Table<K, V, ROWS>
-where
-    K: Ord + Deserialize<'de>,
-    V: Deserialize<'de>,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let pages = Vec::<Vec<(K, V)>>::deserialize(deserializer)?;
-        if pages.iter().any(|rows| rows.is_empty() || rows.len() > ROWS) {
-            return Err(de::Error::custom("a page is empty or too long"));
-        }
-        let keys = || pages.iter().flatten().map(|(key, _)| key);
-        if keys().zip(keys().skip(1)).any(|(left, right)| left >= right) {
-            return Err(de::Error::custom("rows are out of order"));
-        }
-        let len = pages.iter().map(|rows| rows.len() as u64).fold(0u64, u64::saturating_add);
-        Ok(Self { pages: pages.into_iter().map(|rows| Arc::new(Page::new(rows))).collect(), len })
+        f.debug_struct("Table").field("rows", &self.len).field("groups", &self.groups.len()).finish()
     }
 }
 
@@ -289,9 +417,23 @@ mod tests {
     }
 
     fn check_shape(table: &Small) {
-        assert!(table.pages.iter().all(|page| (1..=4).contains(&page.rows.len())));
+        assert!(table.pages().all(|page| (1..=4).contains(&page.rows.len())));
+        for group in &table.groups {
+            assert!((1..=GROUP_PAGES_MAX).contains(&group.pages.len()) && group.first == group.pages[0].first);
+            assert!(group.pages.iter().all(|entry| entry.first == entry.page.rows[0].0));
+        }
         assert!(rows(table).windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(table.len(), rows(table).len() as u64);
+    }
+
+    /// The table after a way through a snapshot.
+    fn reread(table: &Small) -> Small {
+        let (mut again, mut cursor, mut page) = (Small::new(), Cursor::default(), Vec::new());
+        while table.write_page(&mut cursor, &mut page) {
+            again.read_page(&page).unwrap();
+            page.clear();
+        }
+        again
     }
 
     proptest! {
@@ -317,7 +459,7 @@ mod tests {
             views.push((table.clone(), table.root(), oracle));
             for (view, root, rows_then) in views {
                 prop_assert_eq!(rows(&view), rows_then.clone().into_iter().collect::<Vec<_>>());
-                let rehashed: Small = postcard::from_bytes(&postcard::to_allocvec(&view).unwrap()).unwrap();
+                let rehashed = reread(&view);
                 prop_assert_eq!(view.root(), root);
                 prop_assert_eq!(rehashed.root(), root);
                 let range: Vec<u16> = view.range(10..=40).map(|(key, _)| *key).collect();
@@ -332,7 +474,7 @@ mod tests {
     fn rows_in_order_fill_their_pages() {
         let mut table = Small::new();
         (0..40).for_each(|key| assert_eq!(table.insert(key, 0), None));
-        assert_eq!(table.pages.len(), 10);
+        assert_eq!(table.pages().count(), 10);
     }
 
     #[test]
@@ -341,7 +483,7 @@ mod tests {
         (0..40).for_each(|key| assert_eq!(table.insert(key, 0), None));
         let view = table.clone();
         *table.get_mut(&17).unwrap() = 1;
-        let shared = table.pages.iter().zip(&view.pages).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+        let shared = table.pages().zip(view.pages()).filter(|(a, b)| std::ptr::eq(*a, *b)).count();
         assert_eq!(shared, 9);
         assert_ne!(table.root(), view.root());
         *table.get_mut(&17).unwrap() = 0;
@@ -350,9 +492,14 @@ mod tests {
 
     #[test]
     fn pages_that_no_table_makes_are_refused() {
-        let bytes = |pages: Vec<Vec<(u16, u32)>>| postcard::to_allocvec(&pages).unwrap();
-        for bad in [vec![vec![]], vec![vec![(1, 0), (1, 0)]], vec![vec![(2, 0)], vec![(1, 0)]], vec![vec![(0, 0); 5]]] {
-            assert!(postcard::from_bytes::<Small>(&bytes(bad)).is_err());
+        let page = |rows: Vec<(u16, u32)>| postcard::to_allocvec(&rows).unwrap();
+        let mut table = Small::new();
+        for bad in [vec![], vec![(1, 0), (1, 0)], vec![(2, 0), (1, 0)], vec![(0, 0); 5]] {
+            assert!(table.read_page(&page(bad)).is_err());
         }
+        table.read_page(&page(vec![(4, 0)])).unwrap();
+        assert!(table.read_page(&page(vec![(4, 0)])).is_err());
+        assert!(table.read_page(&[page(vec![(5, 0)]), vec![0]].concat()).is_err());
+        table.read_page(&page(vec![(5, 0)])).unwrap();
     }
 }

@@ -77,15 +77,14 @@ impl State {
         self.accounts.get(&id)
     }
 
-    /// All accounts in order of id.
+    /// All accounts in order of their opening.
     pub fn accounts(&self) -> impl DoubleEndedIterator<Item = &AccountRow> {
         self.accounts.iter().map(|(_, row)| row)
     }
 
-    /// Accounts with ids after this one, in order.
+    /// Accounts that were opened after this one, in order; none when there is no such account.
     pub fn accounts_after(&self, id: AccountId) -> impl DoubleEndedIterator<Item = &AccountRow> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.accounts.range((Excluded(id), Unbounded)).map(|(_, row)| row)
+        self.accounts.after(&id).map(|(_, row)| row)
     }
 
     /// A machine by its id.

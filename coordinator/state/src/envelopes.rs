@@ -1,0 +1,219 @@
+//! The envelopes of an entry: read, admitted, applied once, remembered.
+//!
+//! The refusals of an envelope come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead,
+//! unknown signer, revoked, repeated, window full.
+//!
+//! Envelopes are read some ahead of being applied, and for all that were read the rows that they will need are looked up
+//! in loops without anything else in them. With a million accounts each such row comes from memory, and these loops wait
+//! for many at once. Places found this way stay right, since keys and accounts keep theirs for good.
+
+use crate::{
+    command::Command,
+    context::Context,
+    decode::{self, Opened, Read, Unreadable},
+    effect::EnvelopeResult,
+    ids::AccountId,
+    ledger, market,
+    outcome::{Outcome, Refusal},
+    registry::Place,
+    state::{KeyOwner, State},
+    windows::{self, Kept, Remembered, WINDOW_ENVELOPES_MAX},
+};
+use matrixai_proto::envelope::EXPIRY_AHEAD_MS_MAX;
+use std::{hint::black_box, sync::Arc, vec::Drain};
+
+/// Commands that are read ahead, whole envelopes: their rows should still be in the caches when their turn comes.
+const AHEAD: usize = 48;
+
+/// An envelope that was read, and what was found ahead for it.
+struct Prepared<'a> {
+    opened: Opened<'a>,
+    /// Its share of the commands that were read.
+    commands: usize,
+    /// Whether the first command opens an account.
+    opens_account: bool,
+    signer_hash: u64,
+    signer: Option<Place>,
+    account_hash: u64,
+    account: Option<(AccountId, Place)>,
+}
+
+/// Applies envelopes in order.
+pub(crate) fn apply_all(state: &mut State, ctx: &mut Context, envelopes: &[&[u8]]) -> Vec<EnvelopeResult> {
+    let mut results = Vec::with_capacity(envelopes.len());
+    let (mut group, mut commands) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
+    let (mut hashes, mut outcomes) = (Vec::new(), Vec::new());
+    let mut left = envelopes.iter();
+    while !left.as_slice().is_empty() {
+        while commands.len() < AHEAD && group.len() < AHEAD {
+            let Some(bytes) = left.next() else { break };
+            group.push(read(bytes, &mut commands));
+        }
+        look_up(state, &mut group, &mut commands, &mut hashes);
+        let mut commands = commands.drain(..);
+        for read in group.drain(..) {
+            results.push(match read {
+                Ok(prepared) => apply_one(state, ctx, &prepared, &mut commands, &mut outcomes),
+                Err(unreadable) => {
+                    let Unreadable { key, command_id, refusal } = *unreadable;
+                    EnvelopeResult { key, command_id, index: ctx.index, outcomes: Arc::from([refusal.into()]) }
+                }
+            });
+        }
+    }
+    results
+}
+
+fn read<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<Prepared<'a>, Box<Unreadable>> {
+    let first = commands.len();
+    let opened = decode::envelope(bytes, commands)?;
+    let own = commands.get(first..).unwrap_or_default();
+    let opens_account =
+        matches!(own.first(), Some(Read::Other(command)) if matches!(**command, Command::CreateAccount(_)));
+    let commands = own.len();
+    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None, account_hash: 0, account: None })
+}
+
+/// Finds the rows of signers, their accounts and receivers, step by step for all.
+fn look_up(
+    state: &State,
+    group: &mut [Result<Prepared<'_>, Box<Unreadable>>],
+    commands: &mut [Read<'_>],
+    hashes: &mut Vec<u64>,
+) {
+    let State { keys, accounts, windows, .. } = state;
+    let mut seen = 0;
+    for prepared in group.iter_mut().flatten() {
+        prepared.signer_hash = keys.hash(&prepared.opened.key);
+        seen ^= keys.touch(prepared.signer_hash);
+    }
+    hashes.clear();
+    for command in commands.iter() {
+        let Read::Transfer { to, .. } = command else { continue };
+        let hash = accounts.hash(to);
+        seen ^= accounts.touch(hash);
+        hashes.push(hash);
+    }
+    for prepared in group.iter_mut().flatten() {
+        prepared.signer = keys.find_hashed(prepared.signer_hash, &prepared.opened.key);
+    }
+    let transfers = commands.iter_mut().filter_map(|command| match command {
+        Read::Transfer { to, place, .. } => Some((to, place)),
+        Read::Other(_) | Read::Refused(_) => None,
+    });
+    for ((to, place), hash) in transfers.zip(hashes.iter()) {
+        *place = accounts.find_hashed(*hash, to);
+        seen ^= place.and_then(|place| accounts.at(place)).map_or(0, ledger::look_at);
+    }
+    for prepared in group.iter_mut().flatten() {
+        let Some(signer) = prepared.signer else { continue };
+        seen ^= windows.touch(signer, &prepared.opened.command_id);
+        if let Some(KeyOwner::Account(account)) = keys.at(signer) {
+            prepared.account_hash = accounts.hash(account);
+            seen ^= accounts.touch(prepared.account_hash);
+        }
+    }
+    for prepared in group.iter_mut().flatten() {
+        let Some(KeyOwner::Account(account)) = prepared.signer.and_then(|signer| keys.at(signer)) else { continue };
+        prepared.account = accounts.find_hashed(prepared.account_hash, account).map(|place| (*account, place));
+        let row = prepared.account.and_then(|(_, place)| accounts.at(place));
+        seen ^= row.map_or(0, ledger::look_at);
+    }
+    // Or the compiler would leave out what nobody uses.
+    black_box(seen);
+}
+
+fn apply_one(
+    state: &mut State,
+    ctx: &mut Context,
+    prepared: &Prepared<'_>,
+    commands: &mut Drain<'_, Read<'_>>,
+    outcomes: &mut Vec<Outcome>,
+) -> EnvelopeResult {
+    let Opened { key, command_id, expires_ms, payload, .. } = prepared.opened;
+    let result = |index, outcomes| EnvelopeResult { key, command_id, index, outcomes };
+    // The envelope before may have opened the account.
+    let signer = prepared.signer.or_else(|| state.keys.find_hashed(prepared.signer_hash, &key));
+    let payload = windows::digest(payload);
+    let earlier = signer.and_then(|signer| state.windows.get(signer, &command_id));
+    let refusal = match (admit(state, ctx, prepared, signer), earlier) {
+        (Err(refusal), _) => Some(refusal),
+        (Ok(()), Some(earlier)) if earlier.payload == payload => {
+            commands.by_ref().take(prepared.commands).for_each(drop);
+            return result(earlier.index, earlier.outcomes.outcomes());
+        }
+        (Ok(()), Some(_)) => Some(Refusal::IdReused),
+        (Ok(()), None) => (!has_room(state, signer)).then_some(Refusal::WindowFull),
+    };
+    if let Some(refusal) = refusal {
+        let all = commands.by_ref().take(prepared.commands).map(|_| Outcome::Refused(refusal.clone()));
+        return result(ctx.index, all.collect());
+    }
+    (ctx.key, ctx.command_id) = (key, command_id);
+    outcomes.clear();
+    for (position, command) in (0u32..).zip(commands.by_ref().take(prepared.commands)) {
+        ctx.position = position;
+        outcomes.push(apply_command(state, ctx, prepared, command));
+        if ctx.rematch {
+            market::try_match(state, ctx);
+        }
+    }
+    let kept = Kept::of(outcomes);
+    // Nothing came of what a stranger sent, and strangers are without number: they are not remembered.
+    if let Some(signer) = signer.or_else(|| state.keys.find_hashed(prepared.signer_hash, &key)) {
+        let index = ctx.index;
+        state.windows.remember(Remembered { signer, id: command_id, expires_ms, payload, index, outcomes: kept });
+    }
+    result(ctx.index, windows::shared(outcomes))
+}
+
+fn apply_command(state: &mut State, ctx: &mut Context, prepared: &Prepared<'_>, command: Read<'_>) -> Outcome {
+    match command {
+        Read::Transfer { to, place, amount, memo } => {
+            let owner = match prepared.signer {
+                Some(signer) => state.keys.at(signer),
+                None => state.keys.get(&ctx.key),
+            };
+            let from = match owner {
+                Some(KeyOwner::Account(account)) => *account,
+                Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => return Refusal::Forbidden.into(),
+                None => return Refusal::UnknownSigner.into(),
+            };
+            let from_place = prepared.account.filter(|(account, _)| *account == from).map(|(_, place)| place);
+            let places = (from_place, place);
+            ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo })
+        }
+        Read::Other(command) => state.apply_command(ctx, *command).into(),
+        Read::Refused(refusal) => refusal.into(),
+    }
+}
+
+/// What an envelope must pass before any of its commands is looked at.
+fn admit(state: &State, ctx: &Context, prepared: &Prepared<'_>, signer: Option<Place>) -> Result<(), Refusal> {
+    if prepared.opened.cluster_id != state.cluster_id {
+        return Err(Refusal::WrongCluster);
+    }
+    if prepared.opened.expires_ms < ctx.now_ms {
+        return Err(Refusal::Expired);
+    }
+    if prepared.opened.expires_ms > ctx.now_ms.saturating_add(EXPIRY_AHEAD_MS_MAX) {
+        return Err(Refusal::ExpiresTooFar);
+    }
+    match signer.and_then(|signer| state.keys.at(signer)) {
+        // A stranger may open an account and then, in the same envelope, use it.
+        None if prepared.opens_account => Ok(()),
+        None => Err(Refusal::UnknownSigner),
+        Some(KeyOwner::Machine(machine)) if state.machines.get(machine).is_none_or(|row| row.revoked) => {
+            Err(Refusal::Revoked)
+        }
+        Some(KeyOwner::Account(_) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
+    }
+}
+
+/// Whether a signer may have one more envelope remembered. A node always may: were the window full of machines that come
+/// and go, no beat could be told.
+fn has_room(state: &State, signer: Option<Place>) -> bool {
+    signer.is_none_or(|signer| {
+        state.windows.count(signer) < WINDOW_ENVELOPES_MAX || matches!(state.keys.at(signer), Some(KeyOwner::Node(_)))
+    })
+}
