@@ -5,7 +5,9 @@
 //! then ticks until one leads all that run) · `propose NODE TEXT..` (the texts without a cycle between) · `read NODE
 //! CONTEXT` · `isolate NODE` · `heal` · `crash NODE` · `start NODE` · `full NODE` (its disk refuses writes) · `space
 //! NODE` · `lose NODE INDEX` (its disk forgets what is behind) · `garble NODE` (bytes that are no message) · `status` ·
-//! `log NODE` · `syncs NODE COMMAND..` (how often its disk synced during a command).
+//! `log NODE` · `syncs NODE COMMAND..` (how often its disk synced during a command) · `snapshot NODE` · `compact NODE
+//! INDEX` · `unhelpful`, `helpful` (whether callers fetch what is offered) · `members NODE CHANGES..` (`+l4` a learner,
+//! `+v4` a voter, `-4` none) · `who` (members as each node knows them) · `transfer NODE TO` · `down NODE` (it steps down).
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,6 +16,7 @@ mod common;
 use std::{fmt::Write as _, fs, path::Path};
 
 use common::Cluster;
+use matrixai_consensus::MemberChange;
 
 struct Stage {
     cluster: Cluster,
@@ -77,11 +80,55 @@ impl Stage {
                 writeln!(out, "{error}{}", if error.is_fatal() { ", fatal" } else { "" }).unwrap();
             }
             "status" => self.status(&mut out),
+            "snapshot" => {
+                self.cluster.take_snapshot(number(1));
+                self.settle(&mut out);
+            }
+            "compact" => {
+                self.cluster.node(number(1)).unwrap().compact(number(2));
+                self.settle(&mut out);
+            }
+            "helpful" => self.cluster.unhelpful = false,
+            "unhelpful" => self.cluster.unhelpful = true,
+            "members" => {
+                let mut change = MemberChange::default();
+                for word in &words[2..] {
+                    let (kind, id) = word.split_at(if word.starts_with('-') { 1 } else { 2 });
+                    match kind {
+                        "+l" => change.learners.push(id.parse().unwrap()),
+                        "+v" => change.voters.push(id.parse().unwrap()),
+                        _ => change.removed.push(id.parse().unwrap()),
+                    }
+                }
+                let context = words[2..].join(" ").into_bytes();
+                if let Err(error) = self.cluster.node(number(1)).unwrap().propose_members(&change, context) {
+                    writeln!(out, "{error}").unwrap();
+                }
+                self.settle(&mut out);
+            }
+            "who" => {
+                for (id, machine) in &self.cluster.machines {
+                    if let Some(node) = &machine.node {
+                        writeln!(out, "{id} {}", node.status().members).unwrap();
+                    }
+                }
+            }
+            "transfer" => {
+                if let Err(error) = self.cluster.node(number(1)).unwrap().transfer_leader(number(2)) {
+                    writeln!(out, "{error}").unwrap();
+                }
+                self.settle(&mut out);
+            }
+            "down" => {
+                self.cluster.node(number(1)).unwrap().step_down();
+                self.settle(&mut out);
+            }
             "log" => {
                 for entry in &self.cluster.machines[&number(1)].delivered {
                     let text = String::from_utf8_lossy(&entry.data);
-                    writeln!(out, "{} term {} {}", entry.index, entry.term, if text.is_empty() { "-" } else { &text })
-                        .unwrap();
+                    let text = if text.is_empty() { "-" } else { &text };
+                    let members = entry.members.as_ref().map(|members| format!(" -> {members}")).unwrap_or_default();
+                    writeln!(out, "{} term {} {text}{members}", entry.index, entry.term).unwrap();
                 }
             }
             "syncs" => {
@@ -129,8 +176,14 @@ impl Stage {
                     let status = node.status();
                     writeln!(
                         out,
-                        "{id} {:?} leader {} term {} commit {} applied {} last {}",
-                        status.role, status.leader, status.term, status.commit, status.applied, status.last
+                        "{id} {:?} leader {} term {} commit {} applied {} last {}{}",
+                        status.role,
+                        status.leader,
+                        status.term,
+                        status.commit,
+                        status.applied,
+                        status.last,
+                        if status.first > 1 { format!(" first {}", status.first) } else { String::new() }
                     )
                     .unwrap();
                 }
@@ -170,10 +223,10 @@ macro_rules! scenarios {
     ($($name:ident),* $(,)?) => { $(#[test] fn $name() { check(concat!(stringify!($name), ".txt")); })* };
 }
 
-scenarios!(election, replication, restart, reads, disk, garbage);
+scenarios!(election, replication, restart, reads, disk, garbage, snapshots, members);
 
 #[test]
 fn every_story_is_told() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 6, "a file in testdata must be named in scenarios!");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 8, "a file in testdata must be named in scenarios!");
 }

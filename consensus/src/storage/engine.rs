@@ -26,7 +26,7 @@ use raft_engine::{
 
 use super::{
     Boundary, Identity, LogStore, SnapshotMeta, StoreError, Write,
-    guard::Guard,
+    guard::{Guard, is_no_space},
     image::{Image, of_snapshot},
     recent::Recent,
 };
@@ -281,7 +281,7 @@ fn open_error(path: &Path, damage: Option<&String>, error: raft_engine::Error) -
         return StoreError::Damaged { path, detail: place.clone() };
     }
     match error {
-        raft_engine::Error::Io(error) if writer::is_no_space(&error) => StoreError::NoSpace { path, needed: 0 },
+        raft_engine::Error::Io(error) if is_no_space(&error) => StoreError::NoSpace { path, needed: 0 },
         raft_engine::Error::Io(error) => StoreError::Io { path, action: "open", detail: error.to_string() },
         // The only error that raft-engine wraps as "other" when opening is its folder's lock.
         raft_engine::Error::Other(error) if error.to_string().contains("lock") => StoreError::Locked { path },

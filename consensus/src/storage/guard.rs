@@ -1,7 +1,8 @@
-//! The file system under raft-engine: passes everything through, with two exceptions. A log file is never cut before
-//! [`super::tail::judge`] has looked at what would be lost. And a new file whose header does not fit on a full disk is
-//! removed: raft-engine goes on with the file before it once there is room, and after a crash would find that file's
-//! torn tail not in the last file, where it must refuse it.
+//! The file system under raft-engine: passes everything through, with three exceptions. A log file is never cut before
+//! [`super::tail::judge`] has looked at what would be lost. raft-engine does not hear that a disk is full, only that a
+//! write failed: it would go on to a new file with every attempt, here onto the same disk. And a new file whose
+//! header does not fit on a full disk is removed: raft-engine goes on with the file before it once there is room, and
+//! after a crash would find that file's torn tail not in the last file, where it must refuse it.
 
 use std::{
     io::{self, Read as _, Seek, SeekFrom, Write},
@@ -140,6 +141,11 @@ impl<F: FileSystem> Handle for GuardedHandle<F> {
     }
 }
 
+/// Whether the system refused for want of space, its own or the user's quota.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A file open for writing.
 pub(crate) struct GuardedWriter<F: FileSystem> {
     inner: F::Writer,
@@ -161,7 +167,9 @@ impl<F: FileSystem> Write for GuardedWriter<F> {
             }
             Err(_) => {}
         }
+        // raft-engine looks for "nospace" in the text.
         written
+            .map_err(|error| if is_no_space(&error) { io::Error::new(error.kind(), "the disk is full") } else { error })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -72,6 +72,8 @@ pub struct Cluster {
     pub network: VecDeque<Packet>,
     pub cut: BTreeSet<(u64, u64)>,
     pub founders: Vec<u64>,
+    /// Whether callers leave offers and wishes for snapshots alone.
+    pub unhelpful: bool,
     seed: u64,
 }
 
@@ -79,7 +81,8 @@ impl Cluster {
     pub fn new(nodes: u64, seed: u64) -> Self {
         let founders: Vec<u64> = (1..=nodes).collect();
         let machines = founders.iter().map(|&id| (id, Machine::default())).collect();
-        let mut cluster = Self { machines, network: VecDeque::new(), cut: BTreeSet::new(), founders, seed };
+        let mut cluster =
+            Self { machines, network: VecDeque::new(), cut: BTreeSet::new(), founders, unhelpful: false, seed };
         for id in cluster.ids() {
             cluster.start(id).unwrap();
         }
@@ -257,7 +260,9 @@ impl Cluster {
                     if let Err(error) = self.cycle(id) {
                         errors.push((id, error));
                     }
-                    self.serve(id);
+                    if !self.unhelpful {
+                        self.serve(id);
+                    }
                 }
             }
             let Some(packet) = self.network.pop_front() else { return errors };

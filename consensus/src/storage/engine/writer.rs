@@ -1,7 +1,7 @@
 //! The writing half of the log in raft-engine: several writes become one record with one sync, a full disk leaves
 //! the log as it was, and files that hold nothing live any more are removed.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use raft::eraftpb::HardState;
 use raft_engine::{
@@ -12,7 +12,7 @@ use raft_engine::{
 use super::{BOUNDARY, Entries, GROUP, HARD_STATE, IDENTITY, SNAPSHOT, encode_pair};
 use crate::storage::{
     Batch, Boundary, Identity, LogWriter, SnapshotMeta, StoreError, Write,
-    guard::Guard,
+    guard::{Guard, is_no_space},
     image::{Image, to_snapshot},
 };
 
@@ -106,12 +106,7 @@ impl<F: FileSystem> EngineWriter<F> {
     }
 
     fn describe(&self, error: raft_engine::Error, batch: &Batch) -> StoreError {
-        let full = match &error {
-            raft_engine::Error::Io(error) => is_no_space(error),
-            // raft-engine's word for: full, went on to another file, full again.
-            raft_engine::Error::TryAgain(_) => true,
-            _ => false,
-        };
+        let full = matches!(&error, raft_engine::Error::Io(error) if is_no_space(error));
         let path = self.path.clone();
         if full {
             StoreError::NoSpace { path, needed: batch.bytes() as u64 + RECORD_OVERHEAD_BYTES }
@@ -146,9 +141,4 @@ impl<F: FileSystem> fmt::Debug for EngineWriter<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineWriter").field("path", &self.path).field("written", &self.written).finish_non_exhaustive()
     }
-}
-
-/// Whether the system refused for want of space, its own or the user's quota.
-pub(super) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
