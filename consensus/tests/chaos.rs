@@ -157,7 +157,11 @@ fn disturb(cluster: &mut Cluster, random: &mut Random, observer: &mut Observer, 
         134 => {
             if let Some(node) = cluster.node(id) {
                 let to = ids[random.below(ids.len())];
-                let _ = if random.one_in(2) { node.transfer_leader(to) } else { Ok(node.step_down()) };
+                if random.one_in(2) {
+                    node.step_down();
+                } else {
+                    let _ = node.transfer_leader(to);
+                }
             }
         }
         135..138 => change_members(cluster, random, step),
