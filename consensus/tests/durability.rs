@@ -7,12 +7,17 @@ mod common;
 
 use std::{
     fs,
-    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use common::append;
+use common::{
+    append,
+    recorder::{Event, Pending, Recorder, copy, cut_power_of, noise},
+};
 use matrixai_consensus::{
     Batch, EngineStore, Identity, LogStore, LogWriter as _, MemoryDisk, MemoryStore, Message, Node, NodeConfig, Role,
     Start, StoreError,
@@ -21,150 +26,11 @@ use raft::{
     GetEntriesContext, Storage,
     eraftpb::{Entry, HardState},
 };
-use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};
-
-/// What happened, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Write,
-    Sync,
-    /// A message left; its raft type.
-    Sent(u8),
-    Committed(u64),
-}
 
 const APPEND: u8 = 3;
 const APPEND_RESPONSE: u8 = 4;
 const VOTE_REQUEST: u8 = 5;
 const VOTE: u8 = 6;
-
-/// A write that was not synced yet, with what it covered.
-#[derive(Debug, Clone)]
-struct Pending {
-    path: PathBuf,
-    offset: usize,
-    old: Vec<u8>,
-}
-
-#[derive(Debug, Default)]
-struct Record {
-    events: Vec<Event>,
-    pending: Vec<Pending>,
-    /// Called before each sync with what a power cut could undo.
-    before_sync: Option<fn(&Path, &[Pending], u64)>,
-    /// Entries acknowledged so far, for `before_sync`.
-    acknowledged: u64,
-}
-
-/// A real file system that notes writes and syncs.
-#[derive(Debug, Clone, Default)]
-struct Recorder(Arc<Mutex<Record>>);
-
-impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, event: Event) {
-        self.lock().events.push(event);
-    }
-}
-
-struct File {
-    path: PathBuf,
-    inner: Arc<<DefaultFileSystem as FileSystem>::Handle>,
-    recorder: Recorder,
-}
-
-impl Handle for File {
-    fn truncate(&self, offset: usize) -> io::Result<()> {
-        self.inner.truncate(offset)
-    }
-    fn file_size(&self) -> io::Result<usize> {
-        self.inner.file_size()
-    }
-    fn sync(&self) -> io::Result<()> {
-        let mut record = self.recorder.lock();
-        if let Some(check) = record.before_sync {
-            let folder = self.path.parent().unwrap();
-            // In a thread of its own: raft-engine keeps its counters of the write under way in this one.
-            std::thread::scope(|scope| {
-                let check = scope.spawn(|| check(folder, &record.pending, record.acknowledged));
-                check.join().unwrap();
-            });
-        }
-        self.inner.sync()?;
-        record.pending.retain(|pending| pending.path != self.path);
-        record.events.push(Event::Sync);
-        Ok(())
-    }
-}
-
-struct Writer {
-    file: Arc<File>,
-    inner: <DefaultFileSystem as FileSystem>::Writer,
-}
-
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let offset = self.inner.stream_position()? as usize;
-        let mut reader = DefaultFileSystem.new_reader(self.file.inner.clone())?;
-        reader.seek(SeekFrom::Start(offset as u64))?;
-        let mut old = vec![0; bytes.len()];
-        let read = reader.read(&mut old)?;
-        old[read..].fill(0);
-        let written = self.inner.write(bytes)?;
-        let mut record = self.file.recorder.lock();
-        record.pending.push(Pending { path: self.file.path.clone(), offset, old });
-        record.events.push(Event::Write);
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl Seek for Writer {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
-    }
-}
-
-impl WriteExt for Writer {
-    fn truncate(&mut self, offset: usize) -> io::Result<()> {
-        self.inner.truncate(offset)
-    }
-    fn allocate(&mut self, offset: usize, size: usize) -> io::Result<()> {
-        self.inner.allocate(offset, size)
-    }
-}
-
-impl FileSystem for Recorder {
-    type Handle = File;
-    type Reader = <DefaultFileSystem as FileSystem>::Reader;
-    type Writer = Writer;
-
-    fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<File> {
-        let inner = Arc::new(DefaultFileSystem.create(path.as_ref())?);
-        Ok(File { path: path.as_ref().to_owned(), inner, recorder: self.clone() })
-    }
-    fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> io::Result<File> {
-        let inner = Arc::new(DefaultFileSystem.open(path.as_ref(), permission)?);
-        Ok(File { path: path.as_ref().to_owned(), inner, recorder: self.clone() })
-    }
-    fn delete<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
-        DefaultFileSystem.delete(path)
-    }
-    fn rename<P: AsRef<Path>>(&self, from: P, to: P) -> io::Result<()> {
-        DefaultFileSystem.rename(from, to)
-    }
-    fn new_reader(&self, handle: Arc<File>) -> io::Result<Self::Reader> {
-        DefaultFileSystem.new_reader(handle.inner.clone())
-    }
-    fn new_writer(&self, handle: Arc<File>) -> io::Result<Writer> {
-        Ok(Writer { inner: DefaultFileSystem.new_writer(handle.inner.clone())?, file: handle })
-    }
-}
 
 /// Runs cycles of a node until nothing is ready, noting what leaves it; its messages are returned.
 fn drain<S: LogStore>(node: &mut Node<S>, recorder: &Recorder) -> Vec<Message> {
@@ -289,18 +155,6 @@ fn founding() -> Batch {
     Batch { hard_state: hard_state(1, 0), identity: Some(Identity { node: 1, incarnation: 1 }), ..Batch::default() }
 }
 
-/// Bytes without a pattern, so that they neither compress nor hold a sector of zeros.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8 | 1
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
-}
-
 fn entry(index: u64, bytes: usize) -> Batch {
     let entry = Entry { index, term: 1, data: noise(index, bytes).into(), ..Entry::default() };
     Batch { entries: vec![entry], hard_state: hard_state(1, index - 1), ..Batch::default() }
@@ -308,15 +162,6 @@ fn entry(index: u64, bytes: usize) -> Batch {
 
 /// Sizes of entries that end in one sector, span a few, and are long enough to be compressed.
 const SIZES: [usize; 12] = [1, 60, 400, 512, 700, 1_500, 3, 5_000, 8_000, 9_000, 30_000, 2];
-
-fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).unwrap();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
-}
 
 /// Asserts that a log holds the entries of [`SIZES`] up to at least `acknowledged`, and returns how many it holds.
 #[track_caller]
@@ -330,46 +175,23 @@ fn assert_log(path: &Path, acknowledged: u64) -> u64 {
     last
 }
 
-/// Cuts the power before a sync, several times over: of what is not synced, sectors survive at random, all or none.
+/// Asserts what a power cut before a sync would leave: everything acknowledged, and a log as good as new.
 fn cut_power(folder: &Path, pending: &[Pending], acknowledged: u64) {
-    const SECTOR: usize = 512;
     if acknowledged == 0 {
         return;
     }
-    let after = folder.with_file_name("after");
-    for round in 0..6_u64 {
-        copy(folder, &after);
-        let lost = noise(acknowledged * 100 + round, 4096);
-        for (at, write) in pending.iter().enumerate() {
-            let mut file =
-                fs::OpenOptions::new().write(true).open(after.join(write.path.file_name().unwrap())).unwrap();
-            let mut from = 0;
-            while from < write.old.len() {
-                let sector = (write.offset + from) / SECTOR;
-                let to = ((sector + 1) * SECTOR - write.offset).min(write.old.len());
-                let survives = match round {
-                    0 => false,
-                    1 => true,
-                    _ => lost[(at + sector) % lost.len()] & 2 == 0,
-                };
-                if !survives {
-                    file.seek(SeekFrom::Start((write.offset + from) as u64)).unwrap();
-                    file.write_all(&write.old[from..to]).unwrap();
-                }
-                from = to;
-            }
-        }
-        let last = assert_log(&after, acknowledged);
+    cut_power_of(folder, pending, acknowledged, |after| {
+        let last = assert_log(after, acknowledged);
         assert!(last <= acknowledged + 1);
-        // The log is as good as new: it can be written, closed and opened.
-        let mut store = EngineStore::open(&after).unwrap();
+        // It can be written, closed and opened.
+        let mut store = EngineStore::open(after).unwrap();
         let next = last + 1;
         if next <= SIZES.len() as u64 {
             append(&mut store, &entry(next, SIZES[next as usize - 1])).unwrap();
             drop(store);
-            assert_log(&after, next);
+            assert_log(after, next);
         }
-    }
+    });
 }
 
 #[test]
@@ -379,10 +201,13 @@ fn acknowledged_entries_survive_a_power_cut_at_any_sync() {
     let recorder = Recorder::default();
     let mut store = EngineStore::open_with_file_system(&path, Arc::new(recorder.clone())).unwrap();
     append(&mut store, &founding()).unwrap();
-    recorder.lock().before_sync = Some(cut_power);
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let known = acknowledged.clone();
+    let check = move |folder: &Path, pending: &[Pending]| cut_power(folder, pending, known.load(Ordering::Relaxed));
+    recorder.lock().before_sync = Some(Box::new(check));
     for (at, &bytes) in SIZES.iter().enumerate() {
         append(&mut store, &entry(at as u64 + 1, bytes)).unwrap();
-        recorder.lock().acknowledged = at as u64 + 1;
+        acknowledged.store(at as u64 + 1, Ordering::Relaxed);
     }
     recorder.lock().before_sync = None;
     drop(store);

@@ -112,7 +112,9 @@ impl Header {
         }
         let length = usize::try_from(first >> 8).ok()?;
         let footer = usize::try_from(u64::from_be_bytes(*second)).ok()?;
-        (footer >= HEADER_BYTES && footer + CHECKSUM_BYTES < length).then_some(Self { length, footer })
+        // Of bytes that are no header at all both can be anything.
+        let fits = footer >= HEADER_BYTES && footer < length.saturating_sub(CHECKSUM_BYTES);
+        fits.then_some(Self { length, footer })
     }
 }
 
@@ -232,6 +234,19 @@ mod tests {
                         assert!(matches!(verdict, Tail::Damaged(_)), "byte {at} bit {bit}: {verdict:?}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_header_are_no_panic() {
+        for word in [u64::MAX, u64::MAX - 3, 1 << 63, 0xff00, 0x1_ffff] {
+            let mut bytes = vec![0; 600];
+            bytes[..8].copy_from_slice(&(word & !0xff).to_be_bytes());
+            for footer in [u64::MAX, u64::MAX - 3, 17] {
+                bytes[8..16].copy_from_slice(&footer.to_be_bytes());
+                bytes[599] = 1;
+                assert_ne!(judge(SEQUENCE, OFFSET, &bytes), Tail::Empty);
             }
         }
     }
