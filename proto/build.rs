@@ -3,8 +3,9 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "matrixai/v1/types.proto",
+    "matrixai/v1/admin.proto",
     "matrixai/v1/ledger.proto",
     "matrixai/v1/accounts.proto",
     "matrixai/v1/market.proto",

@@ -276,6 +276,7 @@ impl Cluster {
             machine_timeout_ms: 3_000,
             epoch_beats: EPOCH_BEATS,
             created_ms: u64::try_from(created.as_millis()).map_err(doing("read the clock"))?,
+            ..Genesis::default()
         }
         .encode_to_vec();
         for coordinator in &self.coordinators {

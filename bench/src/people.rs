@@ -117,7 +117,7 @@ impl People {
     }
 
     fn transfer(&self, to: usize, memo: String) -> Kind {
-        Kind::Transfer(Transfer { to: self.ids[to].0.to_vec(), amount: "1".to_owned(), memo })
+        Kind::Transfer(Transfer { to: self.ids[to].0.to_vec(), amount: "1".to_owned(), memo, open: false })
     }
 
     /// The memo that makes an envelope of one transfer as long as it is to be.

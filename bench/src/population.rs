@@ -59,6 +59,7 @@ impl Population {
             machine_timeout_ms: 5_000,
             epoch_beats: 60,
             created_ms: START_MS,
+            ..v1::Genesis::default()
         };
         let state = State::genesis(&genesis.encode_to_vec()).expect("the genesis is sound");
         let mut all = Self { state, keys: Vec::new(), ids: Vec::new(), draw: 7, now_ms: START_MS, command_id: 0 };
@@ -171,7 +172,12 @@ impl Population {
 
     fn transfer(&self, to: usize, memo_bytes: usize) -> v1::Command {
         let amount = (100 + self.command_id % 900).to_string();
-        command(Kind::Transfer(v1::Transfer { to: self.ids[to].0.to_vec(), amount, memo: "m".repeat(memo_bytes) }))
+        command(Kind::Transfer(v1::Transfer {
+            to: self.ids[to].0.to_vec(),
+            amount,
+            memo: "m".repeat(memo_bytes),
+            open: false,
+        }))
     }
 }
 

@@ -33,9 +33,12 @@ pub(crate) enum Verb {
     Coordinator(CoordinatorArgs),
     /// Run a worker, or change the limit of a running one.
     Worker(WorkerArgs),
-    /// Found a cluster, see its health.
+    /// Found a cluster, see its health, change its members.
     #[command(subcommand)]
     Cluster(ClusterVerb),
+    /// Change what the network's admins decide, and approve what others propose.
+    #[command(subcommand)]
+    Admin(AdminVerb),
     /// Make, show and use an account.
     #[command(subcommand)]
     Account(AccountVerb),
@@ -157,6 +160,30 @@ pub(crate) enum ClusterVerb {
     /// Back up the state, look at a backup, begin again from one.
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Have a coordinator join as a learner: it copies the log and has no vote.
+    Add {
+        /// As its ready line shows it: NODE_KEY@GRPC_ADDRESS@WEB_ADDRESS.
+        node: String,
+    },
+    /// Have a learner become a voter once it has caught up.
+    Promote {
+        /// Its number.
+        node: u64,
+    },
+    /// Have a coordinator leave for good; its number and key never come back.
+    Remove {
+        /// Its number.
+        node: u64,
+    },
+    /// Tell everybody that a coordinator has moved.
+    Move {
+        /// Its number.
+        node: u64,
+        /// host:port of its gRPC server.
+        grpc: String,
+        /// host:port of its web server.
+        web: String,
+    },
     /// The event feed, live.
     Watch {
         /// First log index wanted; 0 starts now.
@@ -195,6 +222,55 @@ pub(crate) enum SnapshotVerb {
     },
 }
 
+/// Every verb that changes something makes a proposal. It is executed when as many admins as the cluster's threshold
+/// says have approved it, the proposer included; where that is one, at once.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminVerb {
+    /// Who administers the cluster, its nodes, and the open proposals.
+    List,
+    /// Approve a proposal.
+    Approve { proposal: String },
+    /// Take a proposal of the signing account back.
+    Withdraw { proposal: String },
+    /// The fee on jobs submitted from then on.
+    Fee { basis_points: u32 },
+    /// What an account may do: admin, operator, auditor or user.
+    Role { account: String, role: String },
+    /// How many admins must approve.
+    Threshold { admins: u32 },
+    /// What accounts may use.
+    Limits(LimitsArgs),
+    /// What every account must keep.
+    Minimum {
+        /// MAI.
+        amount: String,
+    },
+    /// Switch to the next rules, once every voter's build applies them.
+    Rules { version: u32 },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Whose; the network's default if absent.
+    #[arg(long)]
+    pub(crate) account: Option<String>,
+    /// Take the account's own limits away.
+    #[arg(long, conflicts_with_all = ["rate", "burst", "open_max", "storage_bytes"])]
+    pub(crate) default: bool,
+    /// Commands a second of each key; 0 is no limit.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u32,
+    /// Commands that may come at once; needed with --rate.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) burst: u32,
+    /// Open offers and jobs; 0 is no limit.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) open_max: u32,
+    /// Bytes of artifacts that one coordinator takes; 0 is no limit.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) storage_bytes: u64,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
     /// A coordinator as its ready line shows it: NODE_KEY@GRPC_ADDRESS@WEB_ADDRESS. Once for each.
@@ -215,6 +291,12 @@ pub(crate) struct InitArgs {
     /// Time between two beats of the beacon.
     #[arg(long, default_value_t = 1000)]
     pub(crate) beat_ms: u64,
+    /// How many administrators must approve a change.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) admin_threshold: u32,
+    /// MAI that every account must keep.
+    #[arg(long, default_value = "0")]
+    pub(crate) minimum_balance: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -237,6 +319,9 @@ pub(crate) enum AccountVerb {
         /// Shown in both statements.
         #[arg(long, default_value = "")]
         memo: String,
+        /// Open the receiving account if there is none yet.
+        #[arg(long)]
+        open: bool,
     },
     /// Every movement with its cause, newest first.
     Statement {

@@ -54,6 +54,7 @@ async fn act(desk: Desk, verb: Verb) -> Result<()> {
     match verb {
         Verb::Up(args) => up::run(args, desk.format).await,
         Verb::Cluster(verb) => verbs::cluster::run(&desk, verb).await,
+        Verb::Admin(verb) => verbs::admin::run(&desk, verb).await,
         Verb::Account(verb) => verbs::account::run(&desk, verb).await,
         Verb::Faucet { amount } => verbs::account::faucet(&desk, &amount).await,
         Verb::Offer(verb) => verbs::market::offer(&desk, verb).await,

@@ -1,6 +1,7 @@
 //! The verbs of the public RPCs, one file a subject.
 
 pub(crate) mod account;
+pub(crate) mod admin;
 pub(crate) mod artifact;
 pub(crate) mod audit;
 pub(crate) mod cluster;

@@ -6,6 +6,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod peers;
+pub(crate) mod quota;
 mod upload;
 
 use disk::{Disk, DiskError, Held};
@@ -13,6 +14,7 @@ use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
 use matrixai_proto::v1;
 use matrixai_protocol::Hash;
 use peers::{PeerError, Peers};
+use quota::Quota;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
@@ -49,6 +51,8 @@ const DOWNLOADS_MAX: usize = 512;
 /// How long a download waits for its place.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
 
+/// File under the store's folder with the bytes taken from each account.
+const TAKEN: &str = "taken";
 /// Fetches from peers at once.
 const FETCHES_MAX: usize = 32;
 
@@ -95,6 +99,7 @@ pub(crate) enum ArtifactError {
 #[derive(Debug, Clone)]
 pub(crate) struct Artifacts {
     disk: Arc<Disk>,
+    quota: Arc<Quota>,
     peers: Arc<dyn Peers>,
     metrics: Arc<Metrics>,
     uploads: Arc<Semaphore>,
@@ -118,6 +123,7 @@ impl Artifacts {
     ) -> Result<Self, DiskError> {
         let artifacts = Self {
             disk: Disk::open(root, bytes_max)?,
+            quota: Quota::open(&root.join(TAKEN)).map_err(DiskError::io("read", &root.join(TAKEN)))?,
             peers,
             metrics,
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
@@ -137,6 +143,11 @@ impl Artifacts {
     pub(crate) async fn stat(&self, hash: Hash) -> Result<Held, ArtifactError> {
         let disk = Arc::clone(&self.disk);
         blocking(move || disk.held(&hash)).await
+    }
+
+    /// What has been taken from whom.
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
     }
 
     /// Takes an upload that starts at `offset` and answers the number of coordinators that hold the bytes on disk, once

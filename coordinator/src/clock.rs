@@ -44,8 +44,8 @@ impl Monotonic {
 #[derive(Debug)]
 pub struct LedgerClock {
     me: u64,
-    /// Clocks that make a majority.
-    majority: usize,
+    /// The coordinators whose clocks count, ascending.
+    voters: Vec<u64>,
     /// Each coordinator's clock as its distance from our monotonic clock, and when it was read.
     readings: BTreeMap<u64, Reading>,
     /// Newest stamp seen in the log.
@@ -67,13 +67,24 @@ struct Anchor {
 }
 
 impl LedgerClock {
-    /// A clock of node `me` among `nodes` coordinators.
-    pub fn new(me: u64, nodes: usize) -> Self {
-        Self { me, majority: nodes / 2 + 1, readings: BTreeMap::new(), applied_ms: 0, anchor: None }
+    /// A clock of node `me`; those of `voters` count, which are in ascending order.
+    pub fn new(me: u64, voters: Vec<u64>) -> Self {
+        Self { me, voters, readings: BTreeMap::new(), applied_ms: 0, anchor: None }
     }
 
-    /// Another coordinator said what its clock shows.
+    /// Other coordinators vote from now on.
+    pub fn follow(&mut self, voters: impl Iterator<Item = u64>) {
+        self.voters.clear();
+        self.voters.extend(voters);
+        let (me, voters) = (self.me, &self.voters);
+        self.readings.retain(|node, _| *node == me || voters.binary_search(node).is_ok());
+    }
+
+    /// A coordinator said what its clock shows.
     pub fn heard(&mut self, node: u64, clock_ms: u64, now: u64) {
+        if node != self.me && self.voters.binary_search(&node).is_err() {
+            return;
+        }
         self.readings.insert(node, Reading { offset_ms: i128::from(clock_ms) - i128::from(now), read_at: now });
     }
 
@@ -88,7 +99,7 @@ impl LedgerClock {
         self.readings.retain(|_, reading| now.saturating_sub(reading.read_at) <= READING_LIFE_MS);
         let Some(median) = self.median(now) else { return };
         let ledger_ms = match self.anchor {
-            None if self.readings.len() < self.majority => return,
+            None if self.readings.len() <= self.voters.len() / 2 => return,
             None => median,
             Some(anchor) => {
                 let elapsed = now.saturating_sub(anchor.at);
@@ -120,7 +131,7 @@ mod tests {
 
     /// A clock of node 1 of three that has heard everybody at monotonic time 0, when all clocks show `wall`.
     fn agreed(wall: u64) -> LedgerClock {
-        let mut clock = LedgerClock::new(1, 3);
+        let mut clock = LedgerClock::new(1, vec![1, 2, 3]);
         clock.heard(2, wall, 0);
         clock.heard(3, wall, 0);
         clock.tick(wall, 0);
@@ -137,7 +148,7 @@ mod tests {
 
     #[test]
     fn needs_a_majority_for_its_first_reading() {
-        let mut clock = LedgerClock::new(1, 3);
+        let mut clock = LedgerClock::new(1, vec![1, 2, 3]);
         clock.tick(1_000, 0);
         assert_eq!(clock.stamp(), None);
         clock.heard(2, 1_010, 10);
@@ -180,7 +191,7 @@ mod tests {
 
     #[test]
     fn of_two_clocks_the_later_one_waits() {
-        let mut clock = LedgerClock::new(1, 3);
+        let mut clock = LedgerClock::new(1, vec![1, 2, 3]);
         clock.heard(2, 500, 0);
         clock.tick(900, 0);
         assert_eq!(clock.stamp(), Some(500));
@@ -188,11 +199,23 @@ mod tests {
 
     #[test]
     fn a_cluster_that_was_off_leaps_once() {
-        let mut clock = LedgerClock::new(1, 3);
+        let mut clock = LedgerClock::new(1, vec![1, 2, 3]);
         clock.applied(1_000_000);
         clock.heard(2, 1_000_000 + DAY, 0);
         clock.tick(1_000_000 + DAY, 0);
         assert_eq!(clock.stamp(), Some(1_000_000 + DAY));
+    }
+
+    #[test]
+    fn only_voters_count_and_they_may_change() {
+        let mut clock = agreed(1_000_000);
+        clock.heard(4, 1_000_000 + DAY, 100);
+        clock.tick(1_000_100, 100);
+        assert_eq!(clock.stamp(), Some(1_000_100), "a learner's clock moves nothing");
+        clock.follow([1, 4].into_iter());
+        clock.heard(4, 1_000_000, 200);
+        clock.tick(1_000_200, 200);
+        assert_eq!(clock.stamp(), Some(1_000_100), "of the two that count now the later one waits");
     }
 
     #[test]

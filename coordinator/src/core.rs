@@ -23,7 +23,6 @@ mod roots;
 mod tests;
 
 pub use crate::shared::Role;
-pub use beats::Node;
 pub use dispatch::{SessionId, ToWorker};
 
 use crate::{
@@ -35,12 +34,13 @@ use dispatch::Dispatch;
 use liveness::Liveness;
 use matrixai_proto::{
     envelope::Signer,
-    v1::{self, Envelope, HeldSession, LogEntry, PeerStatus, command::Kind},
+    v1::{self, AnnounceRules, Envelope, HeldSession, LogEntry, PeerStatus, command::Kind},
 };
 use matrixai_state::{
     Applied, Effect, Outcome, State,
-    decode::RULES_VERSION,
-    ids::{Hash, MachineId},
+    ids::{Hash, MachineId, NodeId},
+    nodes::Standing,
+    rules,
 };
 use own::{Own, Subject};
 use prost::Message as _;
@@ -60,6 +60,8 @@ const REVIEW_EVERY_MS: u64 = 200;
 /// A pause of this length between two ticks means that this process stood still: it heard nobody meanwhile, so nobody's
 /// silence counts.
 const STALL_MS: u64 = 500;
+/// An announcement of this build's rules that did not arrive is made again after this long.
+const ANNOUNCE_EVERY_MS: u64 = 2_000;
 /// Sessions in one status.
 const STATUS_SESSIONS_MAX: usize = 100_000;
 
@@ -166,8 +168,6 @@ pub enum Reply {
 pub struct CoreConfig {
     pub me: u64,
     pub cluster_id: Hash,
-    /// Every coordinator in order of id.
-    pub nodes: Vec<Node>,
     pub signer: Signer,
     /// Random; keeps this process's command ids apart from those of earlier ones.
     pub boot: [u8; 8],
@@ -178,6 +178,7 @@ pub struct CoreConfig {
 /// The decisions of one coordinator.
 #[derive(Debug)]
 pub struct Core {
+    me: u64,
     clock: LedgerClock,
     wall_ms: u64,
     role: Role,
@@ -198,15 +199,18 @@ pub struct Core {
     /// When the others were last told, and when waiting things were last looked at.
     told_at: Option<u64>,
     reviewed_at: Option<u64>,
+    /// When this build's rules were last announced.
+    announced_at: Option<u64>,
 }
 
 impl Core {
     /// A core that knows nothing but its state.
     pub fn new(config: CoreConfig, state: Arc<State>) -> Self {
-        let CoreConfig { me, cluster_id, nodes, signer, boot, beat_ms, machine_timeout_ms } = config;
-        let mut clock = LedgerClock::new(me, nodes.len());
+        let CoreConfig { me, cluster_id, signer, boot, beat_ms, machine_timeout_ms } = config;
+        let mut clock = LedgerClock::new(me, state.voters().map(|node| node.id.0).collect());
         clock.applied(state.now_ms());
         Self {
+            me,
             clock,
             wall_ms: 0,
             role: Role::Follower,
@@ -217,13 +221,14 @@ impl Core {
             state,
             pending: Pending::default(),
             proposals: 0,
-            roots: Roots::new(me, nodes.len()),
-            beats: Beats::new(me, *signer.seed(), nodes, cluster_id, beat_ms),
+            roots: Roots::new(me),
+            beats: Beats::new(me, *signer.seed(), cluster_id, beat_ms),
             own: Own::new(signer, cluster_id, boot),
             liveness: Liveness::new(machine_timeout_ms),
             dispatch: Dispatch::default(),
             told_at: None,
             reviewed_at: None,
+            announced_at: None,
         }
     }
 
@@ -302,7 +307,7 @@ impl Core {
                 return;
             }
             let count = envelopes.len();
-            let entry = LogEntry { now_ms, rules_version: RULES_VERSION, envelopes }.encode_to_vec();
+            let entry = LogEntry { now_ms, rules_version: self.state.rules_version(), envelopes }.encode_to_vec();
             actions.push(Action::Propose { number: self.proposals, entry, envelopes: count });
         }
     }
@@ -346,7 +351,7 @@ impl Core {
             }
         }
         self.send(actions);
-        if let Some(why) = self.roots.diverged(&self.state) {
+        if let Some(why) = self.state.unsupported_rules().or_else(|| self.roots.diverged(&self.state)) {
             actions.push(Action::Stop(why));
         }
     }
@@ -360,7 +365,7 @@ impl Core {
 
     fn status(&mut self, from: u64, status: PeerStatus, now: u64) {
         self.clock.heard(from, status.clock_ms, now);
-        self.beats.heard(from, status.beat, status.share);
+        self.beats.heard(&self.state, from, status.beat, status.share);
         for held in status.sessions {
             if let Ok(id) = <[u8; 20]>::try_from(held.machine.as_slice()) {
                 self.liveness.heard(MachineId(id), held.round_trip_us, now);
@@ -413,6 +418,8 @@ impl Core {
             }
         }
         self.liveness.forget(now);
+        self.clock.follow(self.state.voters().map(|node| node.id.0));
+        self.announce(now, actions);
         self.attest(now, actions);
     }
 
@@ -424,9 +431,30 @@ impl Core {
 
     fn attest(&mut self, now: u64, actions: &mut Vec<Action>) {
         let Some(attestation) = self.roots.due(&self.state, now) else { return };
+        self.tell_leader(Subject::Root(attestation.epoch), Kind::AttestRoot(attestation), now, actions);
+    }
+
+    /// Announces the rules that this build applies, until the state has it.
+    fn announce(&mut self, now: u64, actions: &mut Vec<Action>) {
+        let known = self.state.node(NodeId(self.me)).filter(|row| row.standing != Standing::Removed);
+        if known.is_none_or(|row| row.rules_version == rules::SUPPORTED)
+            || !due(self.announced_at, ANNOUNCE_EVERY_MS, now)
+        {
+            return;
+        }
+        self.announced_at = Some(now);
+        self.tell_leader(
+            Subject::Rules,
+            Kind::AnnounceRules(AnnounceRules { version: rules::SUPPORTED }),
+            now,
+            actions,
+        );
+    }
+
+    /// Has one of this node's own commands applied, wherever the leader is.
+    fn tell_leader(&mut self, subject: Subject, kind: Kind, now: u64, actions: &mut Vec<Action>) {
         let Some(stamp) = self.clock.stamp() else { return };
-        let subject = Subject::Root(attestation.epoch);
-        let command = v1::Command { kind: Some(Kind::AttestRoot(attestation)) };
+        let command = v1::Command { kind: Some(kind) };
         if self.leads() {
             self.own.queue(subject, command, stamp, now);
         } else if self.leader != 0 {

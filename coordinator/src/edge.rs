@@ -1,7 +1,7 @@
 //! The edge: what is checked of a signed envelope before anything else looks at it. Signatures are checked here and by
 //! auditors, never by the state machine, so nothing reaches the log without passing [`check`].
 
-use crate::shared::{Peer, Running};
+use crate::{directory::NotAdmitted, shared::Running};
 use matrixai_proto::{
     decode_strict,
     envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION},
@@ -18,6 +18,9 @@ use tonic::{Code, Status};
 /// Metadata key that names the refusal of an envelope which has no outcomes.
 pub(crate) const REFUSAL: &str = "matrixai-refusal";
 
+/// How much refill of a key's bucket the edge allows in advance, ms of ledger time: a view may be behind by an entry,
+/// and entries may be a beat apart. The state machine decides exactly.
+const RATE_AHEAD_MS: u64 = 2_000;
 const POSSESSION_DOMAIN: &[u8] = b"MatrixAI/enrol/v1";
 /// Keys of assignments that a worker may say it holds, and bytes of one.
 const HOLDING_MAX: usize = 1_024;
@@ -58,7 +61,8 @@ pub fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
     v1::Outcome { code, name: name.to_owned(), detail, id: id.map(Vec::from).unwrap_or_default() }
 }
 
-/// Checks an envelope of commands: form, cluster, signature, and possession of the keys that it enrols.
+/// Checks an envelope of commands: form, cluster, signature, possession of the keys that it enrols,
+/// and what its signer's limits leave.
 pub(crate) fn check(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
     let malformed = |what: &dyn std::fmt::Display| Stopped::Refused(Refusal::Malformed(Detail::new(what)));
     if envelope.method != COMMANDS {
@@ -76,6 +80,11 @@ pub(crate) fn check(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
         if let Some(Kind::EnrolMachine(enrol)) = &command.kind {
             possessed(envelope, enrol, state)?;
         }
+    }
+    if let (Ok(key), Ok(id)) = (envelope.key.as_slice().try_into(), envelope.command_id.as_slice().try_into())
+        && !state.has_rate(&key, &id, batch.commands.len(), RATE_AHEAD_MS)
+    {
+        return Err(Stopped::Refused(Refusal::RateLimited));
     }
     Ok(())
 }
@@ -95,11 +104,17 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, running: &Running) -> Result<
     let claim = claim.ok_or_else(|| Status::unauthenticated("the stream must begin with a claim"))?;
     let state = running.views.borrow().clone();
     let claimed: PeerClaim = claimed(claim, PEER, &state)?;
-    let theirs = |peer: &&Peer| peer.id == claimed.from && peer.key == *claim.key;
-    if claimed.to != running.node || !running.peers.iter().any(|peer| theirs(&peer)) {
-        return Err(Status::unauthenticated("the claim is not that of a coordinator of this cluster to this one"));
+    let unknown = || Status::unauthenticated("the claim is not that of a coordinator of this cluster to this one");
+    if claimed.to != running.node {
+        return Err(unknown());
     }
-    Ok(claimed.from)
+    match running.directory.admit(claimed.from, &claim.key) {
+        Ok(()) => Ok(claimed.from),
+        Err(NotAdmitted::Unknown) => Err(unknown()),
+        Err(NotAdmitted::Removed) => {
+            Err(unauthenticated(Refusal::NodeRemoved.name(), &Refusal::NodeRemoved.to_string()))
+        }
+    }
 }
 
 /// The payload of a claim with a signature that holds, for this cluster, and not expired by ledger time.

@@ -13,6 +13,7 @@ pub mod backup;
 pub mod clock;
 mod config;
 pub mod core;
+mod directory;
 mod edge;
 mod events;
 pub mod files;

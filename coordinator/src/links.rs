@@ -3,7 +3,7 @@
 //! They carry what is asked for (relayed commands, artifacts). Raft has a connection of its own in `actors/peers.rs`,
 //! so that a megabyte of artifact never delays a heartbeat.
 
-use crate::{artifacts::peers, clock, shared::Peer};
+use crate::{artifacts::peers, clock, directory::Directory, shared::Peer};
 use matrixai_proto::{
     envelope::{self, PEER, Signer},
     v1::{Envelope, PeerClaim},
@@ -11,7 +11,8 @@ use matrixai_proto::{
 use matrixai_state::State;
 use prost::Message as _;
 use std::{
-    sync::{Arc, OnceLock},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -31,46 +32,63 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Links {
     signer: Signer,
     cluster: OnceLock<Cluster>,
+    /// Connections by coordinator, each with the address that it was made for.
+    channels: Mutex<BTreeMap<u64, (String, Channel)>>,
 }
 
 #[derive(Debug)]
 struct Cluster {
     id: [u8; 32],
     node: u64,
-    nodes: usize,
-    others: Vec<(u64, Channel)>,
+    directory: Arc<Directory>,
     views: watch::Receiver<Arc<State>>,
 }
 
 impl Links {
     /// No links yet; claims will be signed with this key.
     pub(crate) fn new(signer: Signer) -> Arc<Self> {
-        Arc::new(Self { signer, cluster: OnceLock::new() })
+        Arc::new(Self { signer, cluster: OnceLock::new(), channels: Mutex::default() })
     }
 
-    /// The cluster is known from here on. Must be called inside the tokio runtime that will carry the connections.
+    /// The cluster is known from here on.
     ///
     /// # Errors
-    /// Names the peer whose address is none.
+    /// When it was known before.
     pub(crate) fn start(
         &self,
         id: [u8; 32],
         node: u64,
-        nodes: &[Peer],
+        directory: Arc<Directory>,
         views: watch::Receiver<Arc<State>>,
     ) -> Result<(), String> {
-        let mut others = Vec::new();
-        for peer in nodes.iter().filter(|peer| peer.id != node) {
-            others.push((peer.id, endpoint(peer)?.connect_lazy()));
-        }
-        let cluster = Cluster { id, node, nodes: nodes.len(), others, views };
+        let cluster = Cluster { id, node, directory, views };
         self.cluster.set(cluster).map_err(|_| "the links are made once".to_owned())
     }
 
-    /// The connection to another coordinator.
+    /// The connection to another coordinator, to the address that it has now. Must be called inside the tokio runtime
+    /// that is to carry it.
     pub(crate) fn channel(&self, to: u64) -> Option<Channel> {
-        let cluster = self.cluster.get()?;
-        cluster.others.iter().find(|(id, _)| *id == to).map(|(_, channel)| channel.clone())
+        let cluster = self.cluster.get().filter(|cluster| cluster.node != to)?;
+        self.connection(&cluster.directory.peer(to)?)
+    }
+
+    fn connection(&self, to: &Peer) -> Option<Channel> {
+        // Nothing panics while it holds the lock, and a map of connections is whole at any time.
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, channel)) = channels.get(&to.id).filter(|(address, _)| *address == to.grpc) {
+            return Some(channel.clone());
+        }
+        match endpoint(to) {
+            Ok(endpoint) => {
+                let channel = endpoint.connect_lazy();
+                channels.insert(to.id, (to.grpc.clone(), channel.clone()));
+                Some(channel)
+            }
+            Err(why) => {
+                tracing::warn!(why, "a coordinator cannot be reached");
+                None
+            }
+        }
     }
 
     /// A signed claim that this coordinator calls that one. Before there is a cluster it claims nothing anyone believes.
@@ -87,13 +105,15 @@ impl Links {
 
 impl peers::Peers for Links {
     fn others(&self) -> Vec<peers::PeerLink> {
-        let others = self.cluster.get().map(|cluster| cluster.others.as_slice()).unwrap_or_default();
-        others.iter().map(|(id, channel)| peers::PeerLink { id: *id, channel: channel.clone() }).collect()
+        let Some(cluster) = self.cluster.get() else { return Vec::new() };
+        let others = cluster.directory.peers().into_iter().filter(|peer| peer.id != cluster.node);
+        let link = |peer: Peer| Some(peers::PeerLink { id: peer.id, channel: self.connection(&peer)? });
+        others.filter_map(link).collect()
     }
 
     fn quorum(&self) -> u32 {
-        let nodes = self.cluster.get().map_or(1, |cluster| cluster.nodes);
-        u32::try_from(nodes / 2 + 1).unwrap_or(u32::MAX)
+        let majority = self.cluster.get().map_or(1, |cluster| cluster.directory.majority());
+        u32::try_from(majority).unwrap_or(u32::MAX)
     }
 
     fn claim(&self, to: u64) -> Envelope {
@@ -104,10 +124,10 @@ impl peers::Peers for Links {
 /// How another coordinator is called.
 ///
 /// # Errors
-/// When its address in genesis is none.
+/// When its address is none.
 pub(crate) fn endpoint(peer: &Peer) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{}", peer.grpc))
-        .map_err(|error| format!("node {}'s address {:?} in genesis: {error}", peer.id, peer.grpc))?;
+        .map_err(|error| format!("node {}'s address {:?}: {error}", peer.id, peer.grpc))?;
     Ok(endpoint
         .connect_timeout(CONNECT_WAIT)
         .tcp_nodelay(true)

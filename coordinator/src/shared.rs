@@ -5,9 +5,9 @@
 //! one answers UNAVAILABLE until then. Nothing here decides anything.
 
 use crate::{
-    actors::Replica, artifacts::Artifacts, config::Config, edge, events::EventRing, history::History, identity::Folder,
-    links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace, snapshots::Snapshots,
-    telemetry::Metrics,
+    actors::Replica, artifacts::Artifacts, config::Config, directory::Directory, edge, events::EventRing,
+    history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace,
+    snapshots::Snapshots, telemetry::Metrics,
 };
 use matrixai_proto::{
     envelope::Signer,
@@ -60,10 +60,10 @@ pub(crate) struct Founding {
 pub(crate) struct Running {
     pub(crate) genesis: Genesis,
     pub(crate) cluster_id: [u8; 32],
-    /// This coordinator's number in genesis.
+    /// This coordinator's number.
     pub(crate) node: u64,
-    /// Every coordinator of the cluster, this one included, in order of id.
-    pub(crate) peers: Vec<Peer>,
+    /// Every coordinator of the cluster, this one included.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) replica: Replica,
     pub(crate) relay: Arc<Relay>,
     pub(crate) views: watch::Receiver<Arc<State>>,
@@ -71,7 +71,7 @@ pub(crate) struct Running {
     pub(crate) snapshots: Snapshots,
 }
 
-/// A coordinator as genesis names it.
+/// A coordinator and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) id: u64,
@@ -250,7 +250,7 @@ impl Shared {
         let Some(peer) = self.peer(leader) else {
             return Err(Status::unavailable("the quorum has no leader at the moment: ask again shortly"));
         };
-        running.relay.submit(peer, envelope).await
+        running.relay.submit(&peer, envelope).await
     }
 
     fn checked(&self, envelope: &Envelope, running: &Running) -> Result<(), edge::Stopped> {
@@ -304,8 +304,8 @@ impl Shared {
     }
 
     /// The coordinator of this id.
-    pub(crate) fn peer(&self, id: u64) -> Option<&Peer> {
-        self.0.running.get()?.peers.iter().find(|peer| peer.id == id)
+    pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
+        self.0.running.get()?.directory.peer(id)
     }
 
     /// The node's key.

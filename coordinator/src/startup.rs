@@ -5,7 +5,8 @@ use crate::{
     artifacts::Artifacts,
     clock,
     config::{self, Config, ConfigError},
-    core::{Core, CoreConfig, Node as CoreNode},
+    core::{Core, CoreConfig},
+    directory::{self, Directory},
     files::OsFiles,
     grpc,
     history::History,
@@ -366,13 +367,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let node = own_number(shared, &state)?;
     let founding = state.founding().clone();
     let cluster_id = *state.cluster_id();
-    let peer = |node: &matrixai_state::genesis::GenesisNode| Peer {
-        id: node.id.0,
-        key: node.key,
-        grpc: node.grpc.clone(),
-        web: node.web.clone(),
-    };
-    let peers: Vec<Peer> = founding.nodes.iter().map(peer).collect();
+    let peers: Vec<Peer> = state.nodes().map(directory::peer).collect();
     let voters: Vec<u64> = peers.iter().map(|peer| peer.id).collect();
     let random = || envelope::random::<8>().map_err(|error| format!("random bytes: {error}"));
 
@@ -395,7 +390,6 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         CoreConfig {
             me: node,
             cluster_id,
-            nodes: peers.iter().map(|peer| CoreNode { id: peer.id, key: peer.key }).collect(),
             signer: shared.folder().signer(),
             boot: random()?,
             beat_ms: founding.beat_ms,
@@ -405,7 +399,8 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     );
     let (views, views_of) = watch::channel(view.clone());
     let (status, status_of) = watch::channel(NodeView::default());
-    shared.links().start(cluster_id, node, &peers, views_of.clone())?;
+    let directory = Arc::new(Directory::new(views_of.clone(), Vec::new()));
+    shared.links().start(cluster_id, node, directory.clone(), views_of.clone())?;
     let relay = Arc::new(Relay::new(shared.links().clone()));
     let first_context = u64::from_le_bytes(random()?);
     let (replica, threads) = Replica::start(Setup {
@@ -432,7 +427,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         genesis: founding,
         cluster_id,
         node,
-        peers,
+        directory,
         replica,
         relay,
         views: views_of,

@@ -10,6 +10,8 @@ pub const SESSION: &str = "session";
 pub const ARTIFACT_PUT: &str = "artifact.put";
 /// Method of an envelope that carries a [`crate::v1::PeerClaim`].
 pub const PEER: &str = "peer";
+/// Method of an envelope that carries a [`crate::v1::TransferClaim`].
+pub const TRANSFER_LEADER: &str = "transfer_leader";
 
 /// Longest life of an envelope ahead of ledger time.
 pub const EXPIRY_AHEAD_MS_MAX: u64 = 600_000;

@@ -53,6 +53,8 @@ pub(super) async fn start(home: &Path, children: &mut Children) -> Result<Quorum
                 test: true,
                 fee_bp: FEE_BP,
                 beat_ms: BEAT_MS,
+                admin_threshold: 1,
+                minimum_balance: "0".to_owned(),
             };
             cluster::init(&args).await?;
         }

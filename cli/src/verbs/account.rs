@@ -22,9 +22,9 @@ pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
             Ok(())
         }
         AccountVerb::Show { account } => show(desk, account).await,
-        AccountVerb::Transfer { to, amount, memo } => {
+        AccountVerb::Transfer { to, amount, memo, open } => {
             let amount = parse_mai(&amount)?.to_string();
-            let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo };
+            let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo, open };
             desk.submit(Kind::Transfer(transfer), "transferred").await
         }
         AccountVerb::Statement { account, limit } => statement(desk, account, limit).await,

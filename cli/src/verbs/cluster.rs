@@ -1,13 +1,16 @@
 //! The quorum: founding it, its health, its event feed.
 
-use super::Desk;
+use super::{Desk, admin};
 use crate::{
     args::{ClusterVerb, InitArgs},
     client::{channel, refused},
     error::{CliError, Result},
     output::{self, Format, short},
 };
-use matrixai_proto::{envelope, v1};
+use matrixai_proto::{
+    envelope,
+    v1::{self, admin_action::Kind as Action},
+};
 use prost::Message as _;
 use serde_json::json;
 
@@ -26,6 +29,15 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
         }
         ClusterVerb::Status => status(desk).await,
         ClusterVerb::Snapshot(verb) => super::snapshot::run(desk, verb).await,
+        ClusterVerb::Add { node } => {
+            let v1::GenesisNode { key, grpc, web, .. } = named(0, &node)?;
+            admin::propose(desk, Action::AddNode(v1::AddNode { key, grpc, web })).await
+        }
+        ClusterVerb::Promote { node } => admin::propose(desk, Action::PromoteNode(v1::PromoteNode { node })).await,
+        ClusterVerb::Remove { node } => admin::propose(desk, Action::RemoveNode(v1::RemoveNode { node })).await,
+        ClusterVerb::Move { node, grpc, web } => {
+            admin::propose(desk, Action::SetNodeAddress(v1::SetNodeAddress { node, grpc, web })).await
+        }
         ClusterVerb::Watch { from } => watch(desk, from).await,
     }
 }
@@ -49,7 +61,7 @@ pub(crate) async fn init(args: &InitArgs) -> Result<Vec<u8>> {
 fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
     let mut nodes = Vec::new();
     for (number, text) in args.nodes.iter().enumerate() {
-        nodes.push(node(number as u64 + 1, text)?);
+        nodes.push(named(number as u64 + 1, text)?);
     }
     let mut admin_keys = Vec::new();
     for text in &args.admins {
@@ -74,14 +86,18 @@ fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
         machine_timeout_ms: MACHINE_TIMEOUT_MS,
         epoch_beats: EPOCH_BEATS,
         created_ms: created.map_or(0, |elapsed| elapsed.as_millis() as u64),
+        admin_threshold: args.admin_threshold,
+        limits: None,
+        minimum_balance: crate::money::parse_mai(&args.minimum_balance)?.to_string(),
     })
 }
 
-fn node(id: u64, text: &str) -> Result<v1::GenesisNode> {
+/// A coordinator as its ready line shows it.
+fn named(id: u64, text: &str) -> Result<v1::GenesisNode> {
     let mut parts = text.split('@');
     let wrong = || {
         CliError::usage(format!(
-            "--node {text}: write NODE_KEY@GRPC@WEB, each address HOST:PORT, as the coordinator's ready line shows them"
+            "{text}: write NODE_KEY@GRPC@WEB, each address HOST:PORT, as the coordinator's ready line shows them"
         ))
     };
     let key = parts.next().ok_or_else(wrong)?;
@@ -94,7 +110,8 @@ fn node(id: u64, text: &str) -> Result<v1::GenesisNode> {
 async fn status(desk: &Desk) -> Result<()> {
     let status = desk.client().await?.status().await?;
     let nodes: Vec<_> = status.nodes.iter().map(|node| {
-        json!({ "node": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": node.heard_ms, "leader": node.id == status.leader })
+        json!({ "node": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": node.heard_ms, "leader": node.id == status.leader,
+            "standing": node.standing, "rules_version": node.rules_version, "matched": node.matched, "lag": node.lag })
     }).collect();
     let roots: Vec<_> = status.roots.iter().map(|root| {
         json!({ "node": root.node, "epoch": root.epoch, "index": root.index, "root": hex::encode(&root.root) })
@@ -102,7 +119,8 @@ async fn status(desk: &Desk) -> Result<()> {
     let value = json!({
         "cluster_id": hex::encode(&status.cluster_id), "node": status.node, "role": status.role, "leader": status.leader,
         "term": status.term, "committed": status.committed, "applied": status.applied, "now_ms": status.now_ms,
-        "version": status.version, "nodes": nodes, "roots": roots, "log_first": status.log_first,
+        "version": status.version, "rules_version": status.rules_version, "rules_supported": status.rules_supported,
+        "nodes": nodes, "roots": roots, "log_first": status.log_first,
         "snapshot": status.snapshot,
         "disk_full": status.disk_full.as_ref().map(|full| json!({ "path": full.path, "needed_bytes": full.needed_bytes })),
     });
@@ -116,8 +134,10 @@ async fn status(desk: &Desk) -> Result<()> {
                     u64::MAX => "never".to_owned(),
                     ms => format!("{ms} ms ago"),
                 };
-                let role = if node.id == status.leader { "leader" } else { "member" };
-                vec![node.id.to_string(), role.to_owned(), node.grpc.clone(), node.web.clone(), heard]
+                let role = if node.id == status.leader { "leader" } else { node.standing.as_str() };
+                // Only the leader knows how far the others are.
+                let lag = if status.leader == status.node { node.lag.to_string() } else { String::new() };
+                vec![node.id.to_string(), role.to_owned(), node.grpc.clone(), node.web.clone(), heard, lag]
             })
             .collect();
         let mut text = format!(
@@ -136,7 +156,7 @@ async fn status(desk: &Desk) -> Result<()> {
                 full.path, full.needed_bytes
             ));
         }
-        text.push_str(&output::table(&["node", "role", "gRPC", "web", "heard"], &rows));
+        text.push_str(&output::table(&["node", "role", "gRPC", "web", "heard", "lag"], &rows));
         for root in &status.roots {
             text.push_str(&format!(
                 "root of node {} at entry {}: {}\n",

@@ -1,6 +1,6 @@
 //! Drilling: what was published, who drew it, what was decided.
 
-use super::Desk;
+use super::{Desk, admin};
 use crate::{
     args::DrillVerb,
     client::ask,
@@ -20,7 +20,11 @@ pub(crate) async fn run(desk: &Desk, verb: DrillVerb) -> Result<()> {
         DrillVerb::Explain { unit } => explain(desk, &unit).await,
         DrillVerb::Publish { kernel, params, units, redundancy, interval_ms } => {
             let campaign = campaign(&kernel, &params, units, redundancy, interval_ms)?;
-            desk.submit(Kind::PublishCampaign(campaign), "published campaign").await
+            // Where one admin is enough the campaign's own command answers its id; otherwise it takes a proposal.
+            if admin::policy(&desk.client().await?).await?.admin_threshold <= 1 {
+                return desk.submit(Kind::PublishCampaign(campaign), "published campaign").await;
+            }
+            admin::propose(desk, v1::admin_action::Kind::PublishCampaign(campaign)).await
         }
     }
 }

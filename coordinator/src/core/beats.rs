@@ -5,23 +5,15 @@ use matrixai_proto::v1::{Beat, BeatShare};
 use matrixai_protocol::{beacon, vrf};
 use matrixai_state::{
     State,
-    ids::{Hash, Key},
+    ids::{Hash, NodeId},
 };
 use std::collections::BTreeMap;
-
-/// A coordinator as the core knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    pub id: u64,
-    pub key: Key,
-}
 
 /// Shares and times of beats.
 #[derive(Debug)]
 pub(super) struct Beats {
     me: u64,
     seed: [u8; 32],
-    nodes: Vec<Node>,
     cluster_id: Hash,
     beat_ms: u64,
     /// When the last beat was applied here.
@@ -31,8 +23,8 @@ pub(super) struct Beats {
 }
 
 impl Beats {
-    pub(super) fn new(me: u64, seed: [u8; 32], nodes: Vec<Node>, cluster_id: Hash, beat_ms: u64) -> Self {
-        Self { me, seed, nodes, cluster_id, beat_ms, applied_at: None, shares: BTreeMap::new() }
+    pub(super) fn new(me: u64, seed: [u8; 32], cluster_id: Hash, beat_ms: u64) -> Self {
+        Self { me, seed, cluster_id, beat_ms, applied_at: None, shares: BTreeMap::new() }
     }
 
     /// A beat was applied.
@@ -57,8 +49,8 @@ impl Beats {
     }
 
     /// Another coordinator sent its share.
-    pub(super) fn heard(&mut self, from: u64, beat: u64, share: Vec<u8>) {
-        let known = self.nodes.iter().any(|node| node.id == from);
+    pub(super) fn heard(&mut self, state: &State, from: u64, beat: u64, share: Vec<u8>) {
+        let known = state.node(NodeId(from)).is_some();
         if known && from != self.me && share.len() == vrf::PROOF_BYTES {
             self.shares.insert(from, (beat, share));
         }
@@ -72,17 +64,18 @@ impl Beats {
         }
         let (number, alpha) = self.next(state);
         let mut shares = Vec::new();
-        for node in &self.nodes {
-            let Some((_, proof)) = self.shares.get(&node.id).filter(|(beat, _)| *beat == number) else { continue };
+        for node in state.voters() {
+            let id = node.id.0;
+            let Some((_, proof)) = self.shares.get(&id).filter(|(beat, _)| *beat == number) else { continue };
             // One bad share would have the whole beat refused, so each is checked first.
             if vrf::verify(&node.key, &alpha, proof).is_some() {
-                shares.push(BeatShare { node: node.id, proof: proof.clone() });
+                shares.push(BeatShare { node: id, proof: proof.clone() });
             } else {
-                tracing::warn!(node = node.id, beat = number, "a coordinator's beacon share is not its proof");
-                self.shares.remove(&node.id);
+                tracing::warn!(node = id, beat = number, "a coordinator's beacon share is not its proof");
+                self.shares.remove(&id);
             }
         }
-        (shares.len() > self.nodes.len() / 2).then_some(Beat { number, shares })
+        (shares.len() >= state.majority()).then_some(Beat { number, shares })
     }
 
     fn next(&self, state: &State) -> (u64, Hash) {

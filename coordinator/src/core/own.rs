@@ -20,6 +20,8 @@ pub(super) enum Subject {
     Machine(MachineId),
     /// The root of an epoch.
     Root(u64),
+    /// The rules that this build applies.
+    Rules,
 }
 
 /// The own commands that wait or are on their way.

@@ -17,15 +17,14 @@ const EPOCHS_KEPT: usize = 16;
 #[derive(Debug)]
 pub(super) struct Roots {
     me: u64,
-    nodes: usize,
     /// By epoch: index and root.
     own: BTreeMap<u64, (u64, Hash)>,
     sent_at: Option<u64>,
 }
 
 impl Roots {
-    pub(super) fn new(me: u64, nodes: usize) -> Self {
-        Self { me, nodes, own: BTreeMap::new(), sent_at: None }
+    pub(super) fn new(me: u64) -> Self {
+        Self { me, own: BTreeMap::new(), sent_at: None }
     }
 
     /// A root was computed here.
@@ -61,7 +60,7 @@ impl Roots {
         state.epochs().find_map(|row| {
             let epoch = row.epoch;
             let (index, own) = self.own.get(&epoch)?;
-            let root = row.root(self.nodes).filter(|root| root != own)?;
+            let root = row.root().filter(|root| root != own)?;
             Some(format!(
                 "the state of this coordinator differs from the quorum's: at log entry {index} (epoch {epoch}) its root is \
                  {}, a majority's is {}; replace this coordinator",

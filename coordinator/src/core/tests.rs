@@ -40,6 +40,7 @@ fn genesis() -> Vec<u8> {
         machine_timeout_ms: TIMEOUT_MS,
         epoch_beats: 2,
         created_ms: WALL,
+        ..v1::Genesis::default()
     }
     .encode_to_vec()
 }
@@ -70,11 +71,9 @@ impl Bench {
     /// As `new`, but it has heard nobody.
     fn deaf(me: u64) -> Self {
         let state = State::genesis(&genesis()).unwrap();
-        let nodes = state.founding().nodes.iter().map(|node| Node { id: node.id.0, key: node.key }).collect();
         let config = CoreConfig {
             me,
             cluster_id: *state.cluster_id(),
-            nodes,
             signer: signer(u8::try_from(me).unwrap()),
             boot: [5; 8],
             beat_ms: BEAT_MS,

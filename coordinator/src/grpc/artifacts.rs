@@ -8,6 +8,7 @@ use crate::{
         disk::{DiskError, Held},
         hash,
         peers::LOCAL_ONLY,
+        quota::Place,
         store_chunks,
     },
     edge,
@@ -21,7 +22,11 @@ use matrixai_proto::{
         StoreRequest, artifacts_server::Artifacts, put_request::Part,
     },
 };
-use matrixai_state::{Signer, State, ids::Key};
+use matrixai_protocol::Hash;
+use matrixai_state::{
+    Signer, State,
+    ids::{AccountId, Key},
+};
 use std::{pin::Pin, time::Duration};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -46,7 +51,8 @@ impl Artifacts for ArtifactsService {
             Some(Part::Data(_)) | None => return Err(Status::invalid_argument("the first message must be a header")),
         };
         let sha256 = hash(&header.sha256).map_err(status)?;
-        authorised(&self.shared, &header).await?;
+        let from = authorised(&self.shared, &header).await?;
+        let place = self.place(&from, sha256, header.size).await?;
         let chunks = messages.map(|message| match message.map(|message| message.part) {
             Ok(Some(Part::Data(data))) => Ok(data),
             Ok(Some(Part::Header(_)) | None) => Err(ArtifactError::Protocol("after the header come data only")),
@@ -54,6 +60,11 @@ impl Artifacts for ArtifactsService {
         });
         let put = self.shared.artifacts().put(sha256, header.size, header.offset, chunks);
         let replicas = put.await.map_err(status)?;
+        if let Some(place) = place
+            && let Err(error) = place.keep()
+        {
+            tracing::warn!(%error, "the bytes taken from an account could not be noted");
+        }
         Ok(Response::new(PutReply { replicas }))
     }
 
@@ -80,6 +91,31 @@ impl Artifacts for ArtifactsService {
     }
 }
 
+/// Whose bytes an upload is, and how many that account may have here; none for a machine that works for somebody.
+#[derive(Debug)]
+struct Uploader {
+    account: Option<AccountId>,
+    bytes_max: u64,
+}
+
+impl ArtifactsService {
+    /// Sets bytes aside, unless the artifact is here already.
+    async fn place(&self, from: &Uploader, sha256: Hash, size: u64) -> Result<Option<Place>, Status> {
+        let artifacts = self.shared.artifacts();
+        let Some(account) = from.account else { return Ok(None) };
+        if let Held::Whole(_) = artifacts.stat(sha256).await.map_err(status)? {
+            return Ok(None);
+        }
+        artifacts.quota().reserve(account, size, from.bytes_max).map(Some).map_err(|has| {
+            Status::permission_denied(format!(
+                "storage_exceeded: account {account} has {has} bytes at this coordinator, {size} more are over its limit of \
+                 {}",
+                from.bytes_max
+            ))
+        })
+    }
+}
+
 /// The receiving half of `Peer.Store`.
 ///
 /// # Errors
@@ -100,7 +136,7 @@ async fn first<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
 
 /// Accounts and machines of this cluster may store. The claim names what is stored, so one that was overheard stores
 /// nothing else.
-async fn authorised(shared: &Shared, header: &PutHeader) -> Result<(), Status> {
+async fn authorised(shared: &Shared, header: &PutHeader) -> Result<Uploader, Status> {
     let missing = || Status::unauthenticated("the header must hold a claim signed by an account or machine");
     let claim = header.claim.as_ref().ok_or_else(missing)?;
     let state = shared.stale_view()?;
@@ -108,18 +144,25 @@ async fn authorised(shared: &Shared, header: &PutHeader) -> Result<(), Status> {
     if claimed.sha256 != header.sha256 || claimed.size != header.size {
         return Err(Status::unauthenticated("the claim is for another artifact than the header"));
     }
-    if may_store(claim, &state) && edge::lives_at_most(claim, &state).is_ok() {
-        return Ok(());
+    if let Some(from) = may_store(claim, &state).filter(|_| edge::lives_at_most(claim, &state).is_ok()) {
+        return Ok(from);
     }
     // Whoever was let in a moment ago may not be in this coordinator's state yet, nor its time be the newest.
     let state = shared.view().await?;
     edge::lives_at_most(claim, &state)?;
-    if may_store(claim, &state) { Ok(()) } else { Err(Status::permission_denied("no account or machine has this key")) }
+    may_store(claim, &state).ok_or_else(|| Status::permission_denied("no account or machine has this key"))
 }
 
-fn may_store(claim: &Envelope, state: &State) -> bool {
-    let Ok(key) = Key::try_from(claim.key.as_slice()) else { return false };
-    matches!(state.key_role(&key), Some(Signer::Account(_) | Signer::Machine(..)))
+fn may_store(claim: &Envelope, state: &State) -> Option<Uploader> {
+    let key = Key::try_from(claim.key.as_slice()).ok()?;
+    let account = match state.key_role(&key)? {
+        Signer::Account(account) => Some(account),
+        // What a machine stores for a job is the job's; its owner cannot help that it must.
+        Signer::Machine(machine, _) if state.machine(machine).is_some_and(|row| row.job.is_some()) => None,
+        Signer::Machine(_, owner) => Some(owner),
+        Signer::Node(_) => return None,
+    };
+    Some(Uploader { account, bytes_max: account.map_or(0, |account| state.limits_of(account).storage_bytes) })
 }
 
 fn status(error: ArtifactError) -> Status {

@@ -3,10 +3,11 @@
 use super::Stopping;
 use crate::{clock, shared::Shared};
 use matrixai_proto::v1::{
-    AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetStatusReply,
-    GetStatusRequest, InitReply, InitRequest, NodeStatus, SaveSnapshotRequest, WatchEventsRequest,
-    cluster_server::Cluster,
+    AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetPolicyReply,
+    GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest, NodeStatus, SaveSnapshotRequest,
+    WatchEventsRequest, cluster_server::Cluster,
 };
+use matrixai_state::nodes::Standing;
 use std::{pin::Pin, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -56,6 +57,11 @@ impl Cluster for ClusterService {
         let genesis = self.shared.genesis()?;
         let cluster_id = self.shared.cluster_id()?.to_vec();
         Ok(Response::new(GetGenesisReply { genesis: genesis.bytes.clone(), cluster_id }))
+    }
+
+    async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        Ok(Response::new(super::convert::policy(&state)))
     }
 
     async fn watch_events(
@@ -150,11 +156,21 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
     };
     let view = running.status.borrow().clone();
     let state = running.views.borrow().clone();
-    let nodes = running.peers.iter().map(|peer| {
-        let silence =
-            if peer.id == running.node { Some(std::time::Duration::ZERO) } else { shared.live().silence(peer.id) };
+    let present = state.nodes().filter(|row| row.standing != Standing::Removed);
+    let nodes = present.map(|row| {
+        let id = row.id.0;
+        let silence = if id == running.node { Some(Duration::ZERO) } else { shared.live().silence(id) };
         let heard_ms = silence.map_or(u64::MAX, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
-        NodeStatus { id: peer.id, grpc: peer.grpc.clone(), web: peer.web.clone(), heard_ms }
+        NodeStatus {
+            id,
+            grpc: row.grpc.clone(),
+            web: row.web.clone(),
+            heard_ms,
+            standing: row.standing.as_str().to_owned(),
+            rules_version: row.rules_version,
+            matched: 0,
+            lag: 0,
+        }
     });
     let roots = state.digest().map(|row| {
         let root = |said: &matrixai_state::roots::Attestation| AttestedRoot {
@@ -171,7 +187,7 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         node: running.node,
         role: view.role.as_str().to_owned(),
         leader: view.leader,
-        leader_grpc: shared.peer(view.leader).map(|peer| peer.grpc.clone()).unwrap_or_default(),
+        leader_grpc: shared.peer(view.leader).map(|peer| peer.grpc).unwrap_or_default(),
         term: view.term,
         committed: view.committed,
         applied: view.applied,
@@ -185,5 +201,7 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         disk_full: view
             .disk_full
             .map(|lacks| DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }),
+        rules_version: state.rules_version(),
+        rules_supported: matrixai_state::rules::SUPPORTED,
     }
 }

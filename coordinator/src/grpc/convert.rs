@@ -2,11 +2,13 @@
 //!
 //! What may not be seen yet is left out here: the digest behind a drilling result before the unit's verdict.
 
+mod admin;
 mod drilling;
 mod jobs;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use admin::policy;
 pub(crate) use drilling::{drilling, unit};
 pub(crate) use jobs::{closed, job, jobs, spec};
 

@@ -30,6 +30,7 @@ fn genesis() -> Vec<u8> {
         machine_timeout_ms: 3_000,
         epoch_beats: 2,
         created_ms: 1_900_000_000_000,
+        ..v1::Genesis::default()
     }
     .encode_to_vec()
 }

@@ -87,7 +87,8 @@ fn mai(minor: &str) -> String {
 fn status_json(status: &v1::GetStatusReply) -> Value {
     let node = |node: &v1::NodeStatus| {
         let heard = (node.heard_ms != u64::MAX).then_some(node.heard_ms);
-        json!({ "id": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": heard })
+        json!({ "id": node.id, "grpc": node.grpc, "web": node.web, "heard_ms": heard,
+            "standing": node.standing, "rules_version": node.rules_version })
     };
     let root = |root: &v1::AttestedRoot| json!({ "node": root.node, "epoch": root.epoch, "index": root.index, "root": hex::encode(&root.root), "segment": hex::encode(&root.segment) });
     json!({

@@ -214,6 +214,8 @@ mod tests {
                     grpc: text(),
                     web: text(),
                     heard_ms: if id == 3 { u64::MAX } else { 7 },
+                    standing: text(),
+                    ..Default::default()
                 })
                 .to_vec(),
             roots: [1, 2]

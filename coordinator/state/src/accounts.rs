@@ -13,12 +13,29 @@ use serde::{Deserialize, Serialize};
 /// What an account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccountRole {
-    /// Owns money and machines.
+    /// Owns money and machines, submits jobs.
     User,
-    /// May also publish campaigns.
+    /// May also propose and approve: see `admin/rights.rs`.
     Admin,
     /// One of [`AccountId::SYSTEM`]: nobody's key moves its money.
     System,
+    /// May also propose what keeps the network running.
+    Operator,
+    /// Has no machines and no jobs: people may rely on its independence.
+    Auditor,
+}
+
+impl AccountRole {
+    /// The wire's role; a system account shows its name instead.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AccountRole::User => "user",
+            AccountRole::Admin => "admin",
+            AccountRole::System => "system",
+            AccountRole::Operator => "operator",
+            AccountRole::Auditor => "auditor",
+        }
+    }
 }
 
 /// An account.
@@ -26,7 +43,7 @@ pub enum AccountRole {
 pub struct AccountRow {
     /// Its id.
     pub id: AccountId,
-    /// Its current key; none for the system's accounts.
+    /// Its current key; none for the system's accounts, and for one that was paid for and not yet taken over.
     pub key: Option<Key>,
     /// A second key that may recover it.
     pub recovery_key: Option<Key>,
@@ -38,6 +55,8 @@ pub struct AccountRow {
     pub held: Money,
     /// Machines it ever enrolled.
     pub machines: u32,
+    /// Its offers and jobs that are not closed.
+    pub open: u32,
     /// Ledger time of its opening, ms.
     pub created_ms: u64,
 }
@@ -45,22 +64,27 @@ pub struct AccountRow {
 impl AccountRow {
     /// An empty account.
     pub(crate) fn new(id: AccountId, key: Option<Key>, role: AccountRole, created_ms: u64) -> Self {
-        Self { id, key, recovery_key: None, role, balance: Money::ZERO, held: Money::ZERO, machines: 0, created_ms }
+        Self {
+            id,
+            key,
+            recovery_key: None,
+            role,
+            balance: Money::ZERO,
+            held: Money::ZERO,
+            machines: 0,
+            open: 0,
+            created_ms,
+        }
     }
 
-    /// The wire's role: "user", "admin", or the system account's name.
+    /// The wire's role: "user", "admin", "operator", "auditor", or the system account's name.
     pub fn role_name(&self) -> &'static str {
-        match self.role {
-            AccountRole::User => "user",
-            AccountRole::Admin => "admin",
-            AccountRole::System => {
-                AccountId::SYSTEM.iter().find(|(id, _)| *id == self.id).map_or("system", |(_, name)| name)
-            }
-        }
+        AccountId::SYSTEM.iter().find(|(id, _)| *id == self.id).map_or(self.role.as_str(), |(_, name)| name)
     }
 }
 
-/// Opens the account of the signing key.
+/// Opens the account of the signing key, or takes it over if somebody has paid for it. Where accounts must keep a
+/// minimum, that is the only way in: a stranger has nothing to keep.
 pub(crate) fn create(state: &mut State, ctx: &mut Context, cmd: &CreateAccount) -> Outcome {
     if state.keys.contains(&ctx.key) {
         return Refusal::AccountExists.into();
@@ -69,9 +93,15 @@ pub(crate) fn create(state: &mut State, ctx: &mut Context, cmd: &CreateAccount) 
         return Refusal::BadKey.into();
     }
     let id = AccountId::of_key(&state.cluster_id, &ctx.key);
-    let mut row = AccountRow::new(id, Some(ctx.key), AccountRole::User, ctx.now_ms);
-    row.recovery_key = cmd.recovery_key;
-    state.accounts.insert(id, row);
+    match state.accounts.get_mut(&id) {
+        Some(row) => (row.key, row.recovery_key) = (Some(ctx.key), cmd.recovery_key),
+        None if !state.policy.minimum_balance.is_zero() => return Refusal::AccountUnfunded.into(),
+        None => {
+            let mut row = AccountRow::new(id, Some(ctx.key), AccountRole::User, ctx.now_ms);
+            row.recovery_key = cmd.recovery_key;
+            state.accounts.insert(id, row);
+        }
+    }
     state.keys.insert(ctx.key, KeyOwner::Account(id));
     ctx.event("account.created", id, format!("Account {id} was opened."));
     Outcome::made(id)

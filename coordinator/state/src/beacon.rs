@@ -1,6 +1,6 @@
 //! The beacon: randomness that no single party can choose or foresee (PROTOCOLS §0a).
 //!
-//! A beat carries VRF proofs of a majority of genesis' nodes over R of the beat before; each is verified here, because
+//! A beat carries VRF proofs of a majority of the voters over R of the beat before; each is verified here, because
 //! everything random in the protocols follows from it and nothing else may be believed. *R after X* is R of the second
 //! beat applied after X: whoever shared the first one could already have known X.
 
@@ -11,6 +11,7 @@ use crate::{
     effect::Effect,
     ids::{Hash, JobId, NodeId},
     jobs,
+    nodes::Standing,
     outcome::{Outcome, Refusal},
     roots,
     state::State,
@@ -83,8 +84,7 @@ fn verified(state: &State, cmd: &Beat) -> Result<Beacon, Refusal> {
     if Some(cmd.number) != state.beacon.number.checked_add(1) {
         return Err(Refusal::WrongBeat);
     }
-    let nodes = &state.genesis.nodes;
-    if cmd.shares.len() <= nodes.len().checked_div(2).unwrap_or(0) {
+    if cmd.shares.len() < state.majority() {
         return Err(Refusal::TooFewShares);
     }
     // Strictly ascending, so that no node counts twice and R has one form.
@@ -96,7 +96,7 @@ fn verified(state: &State, cmd: &Beat) -> Result<Beacon, Refusal> {
         .shares
         .iter()
         .map(|share| {
-            let node = nodes.iter().find(|node| node.id == share.node)?;
+            let node = state.node(share.node).filter(|node| node.standing == Standing::Voter)?;
             vrf::verify(&node.key, &alpha, &share.proof)
         })
         .collect::<Option<Vec<_>>>()

@@ -4,12 +4,14 @@
 //! makes sense in the present state is the handler's to decide.
 
 use crate::{
-    ids::{AccountId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId},
+    admin::Action,
+    ids::{AccountId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
     machines::Inventory,
     market::OrderTerms,
     money::Money,
 };
 use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
+use serde::{Deserialize, Serialize};
 
 /// A change of the replicated state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,12 @@ pub enum Command {
     TraceOpened(TraceOpened),
     /// 17.
     TaskFailed(TaskFailed),
+    /// 18.
+    Propose(Propose),
+    /// 19.
+    Approve(Approve),
+    /// 20.
+    WithdrawProposal(WithdrawProposal),
     /// 30.
     Beat(Beat),
     /// 31.
@@ -56,6 +64,8 @@ pub enum Command {
     MachineLost(MachineLost),
     /// 33.
     AttestRoot(AttestRoot),
+    /// 34.
+    AnnounceRules(AnnounceRules),
 }
 
 impl Command {
@@ -79,10 +89,14 @@ impl Command {
             Command::SegmentReplayed(_) => 15,
             Command::TraceOpened(_) => 16,
             Command::TaskFailed(_) => 17,
+            Command::Propose(_) => 18,
+            Command::Approve(_) => 19,
+            Command::WithdrawProposal(_) => 20,
             Command::Beat(_) => 30,
             Command::MachineOnline(_) => 31,
             Command::MachineLost(_) => 32,
             Command::AttestRoot(_) => 33,
+            Command::AnnounceRules(_) => 34,
         }
     }
 }
@@ -110,6 +124,8 @@ pub struct Transfer {
     pub amount: Money,
     /// Shown in both statements; at most 256 bytes.
     pub memo: String,
+    /// Open the receiver if there is none: see `ledger.rs`.
+    pub open: bool,
 }
 
 /// Lets a machine key act for one machine of the signer.
@@ -131,7 +147,7 @@ pub struct RevokeMachine {
 }
 
 /// Publishes drilling units; admins only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishCampaign {
     /// Which kernel.
     pub kernel: Kernel,
@@ -305,6 +321,29 @@ pub struct TaskFailed {
     pub detail: String,
 }
 
+/// Puts an action up for approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Propose {
+    /// What is to be done.
+    pub action: Action,
+    /// Ledger time at which the proposal lapses, ms.
+    pub expires_ms: u64,
+}
+
+/// An admin's approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approve {
+    /// Of which proposal.
+    pub proposal: ProposalId,
+}
+
+/// Takes a proposal back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithdrawProposal {
+    /// Which.
+    pub proposal: ProposalId,
+}
+
 /// The beacon's next beat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
@@ -350,4 +389,11 @@ pub struct AttestRoot {
     pub root: Hash,
     /// Hash of the epoch's segment of the log, once the node has sealed it.
     pub segment: Option<Hash>,
+}
+
+/// The newest rules that a node's build applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnounceRules {
+    /// Their version.
+    pub version: u32,
 }

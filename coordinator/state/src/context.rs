@@ -46,7 +46,7 @@ impl Context {
         }
     }
 
-    /// The id of what this command makes; `kind` is "offer", "job" or "campaign".
+    /// The id of what this command makes; `kind` is "offer", "job", "campaign" or "proposal".
     pub(crate) fn new_id(&self, kind: &str) -> [u8; 20] {
         made_id(kind, &self.key, &self.command_id, self.position)
     }

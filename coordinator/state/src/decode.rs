@@ -5,19 +5,23 @@
 //! payload cannot be read at all is refused whole.
 
 use crate::{
+    accounts::AccountRole,
+    admin::Action,
     canonical::{Fields, NotCanonical, Value},
     command::{
-        AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount, EnrolMachine, FailureReason,
-        FaucetDraw, MachineLost, MachineOnline, MakeOffer, PublishCampaign, RevealUnit, RevokeMachine, RoundReduced,
-        SegmentReplayed, SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer, WithdrawOffer,
+        AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount,
+        EnrolMachine, FailureReason, FaucetDraw, MachineLost, MachineOnline, MakeOffer, Propose, PublishCampaign,
+        RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed, SubmitTraining, TaskDone, TaskFailed, TraceOpened,
+        Transfer, WithdrawOffer, WithdrawProposal,
     },
-    genesis::NODES_MAX,
-    ids::{AccountId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId},
+    genesis::{self, NODES_MAX},
+    ids::{AccountId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
     machines::{Gpu, Inventory},
     market::OrderTerms,
     money::Money,
     outcome::{Detail, Refusal},
     registry::Place,
+    rules,
 };
 use matrixai_proto::{
     StrictError, decode_strict,
@@ -26,8 +30,6 @@ use matrixai_proto::{
 };
 use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
 
-/// The rules that this version applies.
-pub const RULES_VERSION: u32 = 1;
 /// Commands of one envelope.
 pub const COMMANDS_MAX: usize = 8_192;
 /// Envelopes of one entry. An entry of 1 MiB cannot hold as many that are well-formed.
@@ -60,6 +62,7 @@ pub(crate) enum Read<'a> {
         place: Option<Place>,
         amount: Money,
         memo: &'a str,
+        open: bool,
     },
     /// Any other command.
     Other(Box<Command>),
@@ -74,8 +77,10 @@ pub(crate) struct Unreadable {
     pub(crate) refusal: Refusal,
 }
 
-/// Reads an entry; `None` for bytes that are no entry of this version, which all replicas then skip alike.
-pub(crate) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+/// Reads an entry; `None` for bytes that are no entry, or one by later rules than are in effect, which all replicas then
+/// skip alike, whatever their build. An entry by earlier rules was on its way when they were switched; those in effect
+/// apply to it.
+pub(crate) fn entry(bytes: &[u8], in_effect: u32) -> Option<Entry<'_>> {
     let read = || {
         let mut fields = Fields(bytes);
         let (now_ms, rules_version) = (fields.uint(1)?, fields.uint(2)?);
@@ -87,7 +92,8 @@ pub(crate) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
         Ok::<_, NotCanonical>((rules_version, Entry { now_ms, envelopes }))
     };
     let (rules_version, entry) = read().ok()?;
-    let known = rules_version == u64::from(RULES_VERSION) && entry.envelopes.len() <= ENVELOPES_MAX;
+    let known = (u64::from(rules::FIRST)..=u64::from(in_effect)).contains(&rules_version)
+        && entry.envelopes.len() <= ENVELOPES_MAX;
     known.then_some(entry)
 }
 
@@ -176,12 +182,20 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
             let transfer = || {
                 let mut fields = Fields(body);
                 let (to, amount, memo) = (fields.bytes(1)?, fields.text(2)?, fields.text(3)?);
+                let open = fields.uint(4)?;
                 fields.end()?;
-                Ok((to, amount, memo))
+                if open <= 1 { Ok((to, amount, memo, open == 1)) } else { Err(NotCanonical) }
             };
-            let (to, amount, memo) = transfer().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
+            let (to, amount, memo, open) =
+                transfer().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
             let typed = || Ok((AccountId(array("to", to)?), money("amount", amount)?));
-            Ok(typed().map_or_else(Read::Refused, |(to, amount)| Read::Transfer { to, place: None, amount, memo }))
+            Ok(typed().map_or_else(Read::Refused, |(to, amount)| Read::Transfer {
+                to,
+                place: None,
+                amount,
+                memo,
+                open,
+            }))
         }
         _ => {
             let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
@@ -215,6 +229,7 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             to: AccountId(array("to", &c.to)?),
             amount: money("amount", &c.amount)?,
             memo: c.memo,
+            open: c.open,
         }),
         Kind::EnrolMachine(c) => Command::EnrolMachine(EnrolMachine {
             machine_key: array("machine_key", &c.machine_key)?,
@@ -224,13 +239,7 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
         Kind::RevokeMachine(c) => {
             Command::RevokeMachine(RevokeMachine { machine: MachineId(array("machine", &c.machine)?) })
         }
-        Kind::PublishCampaign(c) => Command::PublishCampaign(PublishCampaign {
-            kernel: Kernel::parse(&c.kernel).ok_or(Refusal::UnknownKernel)?,
-            params: c.params.as_slice().try_into().map_err(|_| malformed("params must be eight numbers"))?,
-            units: c.units,
-            redundancy: c.redundancy,
-            interval_ms: c.interval_ms,
-        }),
+        Kind::PublishCampaign(c) => Command::PublishCampaign(campaign(&c)?),
         Kind::CommitUnit(c) => Command::CommitUnit(CommitUnit {
             unit: UnitId(array("unit", &c.unit)?),
             attempt: c.attempt,
@@ -301,6 +310,15 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             },
             detail: c.detail,
         }),
+        Kind::Propose(c) => Command::Propose(Propose {
+            action: action(c.action.and_then(|action| action.kind).ok_or_else(|| malformed("the action is missing"))?)?,
+            expires_ms: c.expires_ms,
+        }),
+        Kind::Approve(c) => Command::Approve(Approve { proposal: ProposalId(array("proposal", &c.proposal)?) }),
+        Kind::WithdrawProposal(c) => {
+            Command::WithdrawProposal(WithdrawProposal { proposal: ProposalId(array("proposal", &c.proposal)?) })
+        }
+        Kind::AnnounceRules(c) => Command::AnnounceRules(AnnounceRules { version: c.version }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
             machine: MachineId(array("machine", &c.machine)?),
@@ -313,6 +331,45 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             root: array("root", &c.root)?,
             segment: if c.segment.is_empty() { None } else { Some(array("segment", &c.segment)?) },
         }),
+    })
+}
+
+fn campaign(wire: &v1::PublishCampaign) -> Result<PublishCampaign, Refusal> {
+    Ok(PublishCampaign {
+        kernel: Kernel::parse(&wire.kernel).ok_or(Refusal::UnknownKernel)?,
+        params: wire.params.as_slice().try_into().map_err(|_| malformed("params must be eight numbers"))?,
+        units: wire.units,
+        redundancy: wire.redundancy,
+        interval_ms: wire.interval_ms,
+    })
+}
+
+fn action(wire: v1::admin_action::Kind) -> Result<Action, Refusal> {
+    use v1::admin_action::Kind;
+    Ok(match wire {
+        Kind::AddNode(c) => Action::AddNode { key: array("key", &c.key)?, grpc: c.grpc, web: c.web },
+        Kind::PromoteNode(c) => Action::PromoteNode(NodeId(c.node)),
+        Kind::RemoveNode(c) => Action::RemoveNode(NodeId(c.node)),
+        Kind::SetNodeAddress(c) => Action::SetNodeAddress { node: NodeId(c.node), grpc: c.grpc, web: c.web },
+        Kind::SetFee(c) => Action::SetFee(c.fee_bp),
+        Kind::SetLimits(c) => Action::SetLimits {
+            account: if c.account.is_empty() { None } else { Some(AccountId(array("account", &c.account)?)) },
+            limits: c.limits.as_ref().map(genesis::limits),
+        },
+        Kind::SetRole(c) => Action::SetRole {
+            account: AccountId(array("account", &c.account)?),
+            role: match c.role.as_str() {
+                "admin" => AccountRole::Admin,
+                "operator" => AccountRole::Operator,
+                "auditor" => AccountRole::Auditor,
+                "user" => AccountRole::User,
+                _ => return Err(malformed("the role must be admin, operator, auditor or user")),
+            },
+        },
+        Kind::SetThreshold(c) => Action::SetThreshold(c.threshold),
+        Kind::PublishCampaign(c) => Action::PublishCampaign(campaign(&c)?),
+        Kind::SwitchRules(c) => Action::SwitchRules(c.version),
+        Kind::SetMinimumBalance(c) => Action::SetMinimumBalance(money("amount", &c.amount)?),
     })
 }
 

@@ -12,7 +12,7 @@ pub(crate) use decide::{forfeit, granted, on_lease_due, on_reveal_due};
 pub(crate) use draw::on_beat;
 
 use crate::{
-    accounts::AccountRole,
+    admin::rights::{self, Right},
     command::{CommitUnit, PublishCampaign, RevealUnit},
     context::Context,
     ids::{AccountId, CampaignId, Hash, MachineId, UnitId},
@@ -220,35 +220,46 @@ impl UnitRow {
     }
 }
 
-/// Publishes a campaign.
+/// An admin publishes a campaign alone, where that suffices.
 pub(crate) fn publish_campaign(
     state: &mut State,
     ctx: &mut Context,
     account: AccountId,
     cmd: &PublishCampaign,
 ) -> Outcome {
-    if state.accounts.get(&account).is_none_or(|row| row.role != AccountRole::Admin) {
+    if rights::check(state, account, Right::Approve).is_err() {
         return Refusal::NotAdmin.into();
     }
-    let workload = match Workload::new(cmd.kernel, cmd.params) {
-        Ok(workload) => workload,
-        Err(error) => return Refusal::BadParams(Detail::new(error)).into(),
-    };
+    if state.policy.admin_threshold > 1 {
+        return Refusal::NeedsProposal.into();
+    }
+    publish(state, ctx, cmd).map(Outcome::made).into()
+}
+
+/// Whether a campaign could be published now; answers its workload.
+pub(crate) fn check_campaign(state: &State, cmd: &PublishCampaign) -> Result<Workload, Refusal> {
+    let workload = Workload::new(cmd.kernel, cmd.params).map_err(|error| Refusal::BadParams(Detail::new(error)))?;
     if !(1..=UNITS_MAX).contains(&cmd.units) {
-        return Refusal::BadUnits.into();
+        return Err(Refusal::BadUnits);
     }
     if !(REDUNDANCY_MIN..=REDUNDANCY_MAX).contains(&cmd.redundancy) {
-        return Refusal::BadRedundancy.into();
+        return Err(Refusal::BadRedundancy);
     }
     if cmd.interval_ms > INTERVAL_MS_MAX {
-        return Refusal::BadInterval.into();
+        return Err(Refusal::BadInterval);
     }
     if state.drawing.len() >= CAMPAIGNS_OPEN_MAX {
-        return Refusal::TooManyCampaigns.into();
+        return Err(Refusal::TooManyCampaigns);
     }
+    Ok(workload)
+}
+
+/// Publishes a campaign; nothing has changed when it is refused.
+pub(crate) fn publish(state: &mut State, ctx: &mut Context, cmd: &PublishCampaign) -> Result<CampaignId, Refusal> {
+    let workload = check_campaign(state, cmd)?;
     let id = CampaignId(ctx.new_id("campaign"));
     if state.campaigns.contains(&id) {
-        return Refusal::IdReused.into();
+        return Err(Refusal::IdReused);
     }
     let row = CampaignRow {
         id,
@@ -269,7 +280,7 @@ pub(crate) fn publish_campaign(
     let text =
         format!("A campaign of {} {} units for {} machines each was published.", cmd.units, cmd.kernel, cmd.redundancy);
     ctx.event("campaign.published", id, text);
-    Outcome::made(id)
+    Ok(id)
 }
 
 /// A machine's commitment: ends its lease, and with it the time that is measured.

@@ -1,7 +1,7 @@
 //! The envelopes of an entry: read, admitted, applied once, remembered.
 //!
 //! The refusals of an envelope come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead,
-//! unknown signer, revoked, repeated, window full.
+//! unknown signer, revoked or removed, repeated, window full, rate limited.
 //!
 //! Envelopes are read some ahead of being applied, and for all that were read the rows that they will need are looked up
 //! in loops without anything else in them. With a million accounts each such row comes from memory, and these loops wait
@@ -13,7 +13,7 @@ use crate::{
     decode::{self, Opened, Read, Unreadable},
     effect::EnvelopeResult,
     ids::AccountId,
-    ledger, market,
+    ledger, limits, market,
     outcome::{Outcome, Refusal},
     registry::Place,
     state::{KeyOwner, State},
@@ -143,7 +143,8 @@ fn apply_one(
             return result(earlier.index, earlier.outcomes.outcomes());
         }
         (Ok(()), Some(_)) => Some(Refusal::IdReused),
-        (Ok(()), None) => (!has_room(state, signer)).then_some(Refusal::WindowFull),
+        (Ok(()), None) if !has_room(state, signer) => Some(Refusal::WindowFull),
+        (Ok(()), None) => limits::charge(state, ctx, &key, prepared.commands).err(),
     };
     if let Some(refusal) = refusal {
         let all = commands.by_ref().take(prepared.commands).map(|_| Outcome::Refused(refusal.clone()));
@@ -169,7 +170,7 @@ fn apply_one(
 
 fn apply_command(state: &mut State, ctx: &mut Context, prepared: &Prepared<'_>, command: Read<'_>) -> Outcome {
     match command {
-        Read::Transfer { to, place, amount, memo } => {
+        Read::Transfer { to, place, amount, memo, open } => {
             let owner = match prepared.signer {
                 Some(signer) => state.keys.at(signer),
                 None => state.keys.get(&ctx.key),
@@ -181,7 +182,7 @@ fn apply_command(state: &mut State, ctx: &mut Context, prepared: &Prepared<'_>, 
             };
             let from_place = prepared.account.filter(|(account, _)| *account == from).map(|(_, place)| place);
             let places = (from_place, place);
-            ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo })
+            ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo, open })
         }
         Read::Other(command) => state.apply_command(ctx, *command).into(),
         Read::Refused(refusal) => refusal.into(),
@@ -206,6 +207,7 @@ fn admit(state: &State, ctx: &Context, prepared: &Prepared<'_>, signer: Option<P
         Some(KeyOwner::Machine(machine)) if state.machines.get(machine).is_none_or(|row| row.revoked) => {
             Err(Refusal::Revoked)
         }
+        Some(KeyOwner::Node(node)) if !state.takes_part(*node) => Err(Refusal::NodeRemoved),
         Some(KeyOwner::Account(_) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
     }
 }

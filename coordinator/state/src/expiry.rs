@@ -4,10 +4,11 @@
 //! looks whether it still means something, so a timer that was not removed in time does no harm.
 
 use crate::{
+    admin,
     context::Context,
     drilling,
-    ids::{JobId, MachineId, OfferId, UnitId},
-    jobs, market,
+    ids::{JobId, MachineId, OfferId, ProposalId, UnitId},
+    jobs, limits, market,
     state::State,
 };
 use serde::{Deserialize, Serialize};
@@ -33,13 +34,15 @@ pub(crate) enum Timer {
     Open { job: JobId, segment: u64 },
     /// Something else of a job is due: its rent is over, or it asked to be looked at.
     Job(JobId),
+    /// A proposal lapses.
+    Proposal(ProposalId),
 }
 
 impl Timer {
     /// What handling it costs, roughly, in lapsed offers.
     const fn cost(self) -> u32 {
         match self {
-            Timer::Offer(_) => 1,
+            Timer::Offer(_) | Timer::Proposal(_) => 1,
             Timer::Order(_) => 4,
             Timer::Drill { .. } | Timer::Reveal(_) | Timer::Lease { .. } | Timer::Open { .. } | Timer::Job(_) => 32,
         }
@@ -61,7 +64,9 @@ pub(crate) fn run(state: &mut State, ctx: &mut Context) {
             Timer::Lease { job, attempt } => jobs::on_lease_due(state, ctx, job, attempt),
             Timer::Open { job, segment } => jobs::on_open_due(state, ctx, job, segment),
             Timer::Job(job) => jobs::on_due(state, ctx, job),
+            Timer::Proposal(proposal) => admin::on_due(state, ctx, proposal),
         }
     }
     state.windows.expire(ctx.now_ms);
+    limits::expire(state, ctx.now_ms);
 }

@@ -1,7 +1,9 @@
-//! What a cluster is: read once, checked once, never changed.
+//! What a cluster was founded with: read once, checked once, never changed. What admins have changed since is in
+//! `admin.rs` and `nodes.rs`.
 
 use crate::{
     ids::{Hash, Key, NodeId, hex},
+    limits::Limits,
     money::Money,
 };
 use matrixai_proto::{decode_strict, v1};
@@ -64,6 +66,12 @@ pub struct Genesis {
     pub epoch_beats: u32,
     /// Ledger time at which the cluster begins, ms.
     pub created_ms: u64,
+    /// Admins that must approve a change.
+    pub admin_threshold: u32,
+    /// Limits of accounts that have none of their own.
+    pub limits: Limits,
+    /// What every account must keep.
+    pub minimum_balance: Money,
 }
 
 /// Why bytes are no genesis of this version.
@@ -120,6 +128,12 @@ impl Genesis {
             machine_timeout_ms: wire.machine_timeout_ms,
             epoch_beats: wire.epoch_beats,
             created_ms: wire.created_ms,
+            admin_threshold: wire.admin_threshold.max(1),
+            limits: wire.limits.as_ref().map(limits).unwrap_or_default(),
+            minimum_balance: match wire.minimum_balance.as_str() {
+                "" => Money::ZERO,
+                text => money("minimum_balance", text)?,
+            },
         };
         genesis.check()?;
         Ok(genesis)
@@ -130,11 +144,6 @@ impl Genesis {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// Shares that a beat needs: a majority of the nodes.
-    pub fn majority(&self) -> usize {
-        self.nodes.len().checked_div(2).unwrap_or(0).saturating_add(1)
-    }
-
     fn check(&self) -> Result<(), GenesisError> {
         check_text("network", &self.network)?;
         in_range("the number of nodes", self.nodes.len() as u64, 1, NODES_MAX as u64)?;
@@ -143,6 +152,9 @@ impl Genesis {
         in_range("beat_ms", self.beat_ms, 1, BEAT_MS_MAX)?;
         in_range("machine_timeout_ms", self.machine_timeout_ms, 1, MACHINE_TIMEOUT_MS_MAX)?;
         in_range("epoch_beats", self.epoch_beats.into(), 1, u32::MAX.into())?;
+        // Without admins there is nobody to reach a threshold, and nothing is ever changed.
+        in_range("admin_threshold", self.admin_threshold.into(), 1, self.admin_keys.len().max(1) as u64)?;
+        self.limits.check().map_err(|refusal| field("limits", refusal))?;
         let faucet = !self.faucet_daily.is_zero() || !self.faucet_total.is_zero();
         if faucet && !self.test_network {
             return Err(field("faucet_total", "must be 0 where the network is not a test network"));
@@ -164,6 +176,12 @@ impl Genesis {
 fn node(wire: &v1::GenesisNode) -> Result<GenesisNode, GenesisError> {
     let key = hash("a node's key", &wire.key)?;
     Ok(GenesisNode { id: NodeId(wire.id), key, grpc: wire.grpc.clone(), web: wire.web.clone() })
+}
+
+/// Limits as they are on the wire.
+pub(crate) fn limits(wire: &v1::Limits) -> Limits {
+    let v1::Limits { commands_per_s, burst, open_max, storage_bytes } = *wire;
+    Limits { commands_per_s, burst, open_max, storage_bytes }
 }
 
 fn hash(name: &'static str, bytes: &[u8]) -> Result<Hash, GenesisError> {

@@ -2,7 +2,11 @@
 
 use crate::{
     accounts::AccountRole,
-    drilling, jobs,
+    admin::ProposalRow,
+    drilling,
+    expiry::Timer,
+    ids::AccountId,
+    jobs,
     market::OfferStatus,
     money::Money,
     state::{KeyOwner, State},
@@ -20,6 +24,8 @@ impl State {
         self.keys()?;
         self.book()?;
         self.windows()?;
+        self.administration()?;
+        self.open()?;
         drilling::check(self)?;
         jobs::check(self)
     }
@@ -58,12 +64,12 @@ impl State {
             let known = match owner {
                 KeyOwner::Account(id) => self.account(*id).is_some_and(|row| row.key == Some(*key)),
                 KeyOwner::Machine(id) => self.machine(*id).is_some_and(|row| row.key == *key),
-                KeyOwner::Node(id) => self.genesis.node(*id).is_some_and(|node| node.key == *key),
+                KeyOwner::Node(id) => self.node(*id).is_some_and(|node| node.key == *key),
             };
             ensure(known, || format!("the owner of a key does not have it: {owner:?}"))?;
         }
-        let users = self.accounts().filter(|row| row.role != AccountRole::System).count() as u64;
-        let keys = users.saturating_add(self.machines.len()).saturating_add(self.genesis.nodes.len() as u64);
+        let held = self.accounts().filter(|row| row.key.is_some()).count() as u64;
+        let keys = held.saturating_add(self.machines.len()).saturating_add(self.nodes.len());
         ensure(self.keys.len() == keys, || format!("{} keys for {keys} owners", self.keys.len()))
     }
 
@@ -79,6 +85,38 @@ impl State {
         let online = self.machines().filter(|row| row.online).count() as u64;
         ensure(self.online.len() == online, || format!("{} of {online} machines are listed", self.online.len()))?;
         ensure(self.order_of.len() == self.orders.len(), || "orders and jobs part ways".to_owned())
+    }
+
+    /// There is a voter, the threshold can be reached, the staff is listed, and proposals will lapse.
+    fn administration(&self) -> Result<(), String> {
+        ensure(self.voters().next().is_some(), || "there is no voter".to_owned())?;
+        let admins = self.accounts().filter(|row| row.role == AccountRole::Admin).count();
+        ensure(self.policy.admins as usize == admins, || format!("{} of {admins} admins counted", self.policy.admins))?;
+        let threshold = self.policy.admin_threshold as usize;
+        ensure((1..=admins.max(1)).contains(&threshold), || format!("{admins} admins never reach {threshold}"))?;
+        let staff = self
+            .accounts()
+            .filter(|row| matches!(row.role, AccountRole::Admin | AccountRole::Operator | AccountRole::Auditor));
+        let listed = staff.filter(|row| self.staff.get(&row.id) == Some(&row.role)).count() as u64;
+        ensure(self.staff.len() == listed, || format!("{} are listed as staff, {listed} are", self.staff.len()))?;
+        ensure(self.rates.len() == self.rate_expiry.len(), || "a bucket is never forgotten".to_owned())?;
+        let dated = |row: &ProposalRow| self.timers.contains(&(row.expires_ms, Timer::Proposal(row.id)));
+        ensure(self.proposals().all(dated), || "a proposal never lapses".to_owned())
+    }
+
+    /// Accounts know how many of their offers and jobs are open.
+    fn open(&self) -> Result<(), String> {
+        let mut open: BTreeMap<AccountId, u32> = BTreeMap::new();
+        let offers = self.offers().filter(|row| matches!(row.status, OfferStatus::Open | OfferStatus::Rented));
+        let jobs = self.jobs().filter(|row| !row.state.closed());
+        for owner in offers.map(|row| row.owner).chain(jobs.map(|row| row.owner)) {
+            let count = open.entry(owner).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.accounts().try_for_each(|row| {
+            let wanted = open.get(&row.id).copied().unwrap_or(0);
+            ensure(row.open == wanted, || format!("account {} has {wanted} open, {} counted", row.id, row.open))
+        })
     }
 
     /// Each remembered envelope is found and counted once.

@@ -266,6 +266,8 @@ pub struct JobRow {
     pub spec: TrainingSpec,
     /// What may be rented for it.
     pub order: OrderTerms,
+    /// The fee on what it pays, basis points, as it was when the job was submitted.
+    pub fee_bp: u32,
     /// How far it is.
     pub state: JobState,
     /// One sentence why, while it waits or when it closed without settling; else empty.

@@ -13,6 +13,7 @@ use crate::{
     context::{About, Context},
     effect::{Cause, Movement},
     ids::{AccountId, JobId},
+    limits,
     money::Money,
     outcome::{Outcome, Refusal},
     registry::Place,
@@ -103,11 +104,14 @@ pub(crate) struct Transfer<'a> {
     pub(crate) places: (Option<Place>, Option<Place>),
     pub(crate) amount: Money,
     pub(crate) memo: &'a str,
+    /// Open the receiver if there is none.
+    pub(crate) open: bool,
 }
 
-/// Moves money from one account to another.
+/// Moves money from one account to another. With `open`, a receiver that does not exist is opened: with at least what
+/// every account must keep, and without a key until whoever holds it takes the account over.
 pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer<'_>) -> Outcome {
-    let Transfer { from, to, places, amount, memo } = transfer;
+    let Transfer { from, to, places, amount, memo, open } = transfer;
     if amount.is_zero() {
         return Refusal::ZeroAmount.into();
     }
@@ -117,18 +121,26 @@ pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer<
     if to == from {
         return Refusal::SelfTransfer.into();
     }
-    let accounts = &state.accounts;
-    let Some(to_place) = places.1.or_else(|| accounts.find(&to)) else { return Refusal::UnknownAccount.into() };
-    if accounts.at(to_place).is_none_or(|row| row.role == AccountRole::System) {
-        return Refusal::SystemAccount.into();
+    let (accounts, minimum) = (&state.accounts, state.policy.minimum_balance);
+    let to_place = places.1.or_else(|| accounts.find(&to));
+    match to_place.map(|place| accounts.at(place).map(|row| row.role)) {
+        None if !open => return Refusal::UnknownAccount.into(),
+        None if amount < minimum => return Refusal::BelowMinimum.into(),
+        Some(None | Some(AccountRole::System)) => return Refusal::SystemAccount.into(),
+        None | Some(Some(AccountRole::User | AccountRole::Admin | AccountRole::Operator | AccountRole::Auditor)) => {}
     }
     let from_place = places.0.or_else(|| accounts.find(&from));
     let Some((from_place, row)) = from_place.and_then(|place| Some((place, accounts.at(place)?))) else {
         return Refusal::InsufficientFunds.into();
     };
-    if row.balance < amount {
+    if row.balance.saturating_sub(minimum) < amount {
         return Refusal::InsufficientFunds.into();
     }
+    let to_place = to_place.unwrap_or_else(|| {
+        ctx.event("account.created", to, format!("Account {to} was paid for by {from}."));
+        state.accounts.insert(to, AccountRow::new(to, None, AccountRole::User, ctx.now_ms));
+        state.accounts.find(&to).expect("the row was put there just now")
+    });
     let memo = memo_of(memo);
     let about = |other| About { cause: Cause::Transfer, counterparty: Some(other), job: None, memo: memo.as_ref() };
     change_at(state, ctx, from_place, Change::LoseBalance(amount), about(to));
@@ -163,7 +175,7 @@ pub(crate) fn hold_for_job(
     amount: Money,
 ) -> Result<(), Refusal> {
     assert!(!state.holds.contains(&job), "a job's money is held once");
-    if balance(state, payer) < amount {
+    if limits::spendable(state, payer) < amount {
         return Err(Refusal::InsufficientFunds);
     }
     let about = About { cause: Cause::Hold, counterparty: None, job: Some(job), memo: None };

@@ -6,7 +6,8 @@
 //! again by auditors, not here.
 //!
 //! Where to look: `state.rs` (apply, one exhaustive match), `decode.rs` (bytes to commands), `ledger.rs` (the only place
-//! where a balance changes), `market/` (the book and matching), `drilling.rs`, `jobs/` (trainings and their proof),
+//! where a balance changes), `market/` (the book and matching), `drilling.rs`, `jobs/` (trainings and their proof), `admin.rs` and `admin/`
+//! (what admins change), `nodes.rs` (the coordinators), `limits.rs` (what an account may use), `rules.rs` (versions),
 //! `owed.rs` (what each machine is to do), `expiry.rs` (what time does), `invariants.rs` (what must always hold).
 #![deny(
     clippy::float_arithmetic,
@@ -19,6 +20,7 @@
 #![deny(missing_docs)]
 
 pub mod accounts;
+pub mod admin;
 pub mod beacon;
 mod canonical;
 pub mod command;
@@ -35,17 +37,20 @@ mod invariants;
 pub mod jobs;
 mod leases;
 pub mod ledger;
+pub mod limits;
 pub mod machines;
 pub mod market;
 #[cfg(feature = "measure")]
 pub mod measure;
 pub mod money;
+pub mod nodes;
 pub mod outcome;
 pub mod owed;
 mod part;
 pub mod power;
 mod registry;
 pub mod roots;
+pub mod rules;
 pub mod snapshot;
 mod splitting;
 mod state;

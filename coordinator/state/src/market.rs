@@ -102,6 +102,8 @@ pub struct OrderRow {
     pub buyer: AccountId,
     /// What may be rented.
     pub terms: OrderTerms,
+    /// The fee when it was placed, basis points: the hold covers it.
+    pub fee_bp: u32,
     /// Memory that each machine must have claimed, bytes.
     pub memory_bytes: u64,
     /// Its place in time among all offers and orders.

@@ -41,7 +41,8 @@ pub fn transfers(state: &mut State, transfers: &[(AccountId, AccountId, Money)])
         black_box(seen);
         for ((from, to, amount), places) in group.iter().zip(&places) {
             let (from, to, amount, places) = (*from, *to, *amount, *places);
-            let outcome = ledger::transfer(state, &mut ctx, Transfer { from, to, places, amount, memo: "" });
+            let outcome =
+                ledger::transfer(state, &mut ctx, Transfer { from, to, places, amount, memo: "", open: false });
             done = done.saturating_add(usize::from(outcome == Outcome::DONE));
         }
     }

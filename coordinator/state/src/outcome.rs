@@ -218,6 +218,34 @@ refusals! {
     // Later ones, in order of appearance; the number says where they belong.
     NotGranted = 93, "not_granted", "this lease waits for the machine's slot: nothing can be reported under it yet";
     TooManyCampaigns = 94, "too_many_campaigns", "64 campaigns still have units to draw; wait until one is drawn out";
+
+    // 160–199: administration, membership, limits, rules.
+    NodeRemoved = 160, "node_removed", "this node was removed from the cluster; its id and key never come back";
+    NotAllowed = 161, "not_allowed", "the account's role does not allow this";
+    NeedsProposal = 162, "needs_proposal", "on this network several admins must agree to this: propose it";
+    UnknownProposal = 163, "unknown_proposal", "there is no such open proposal: it was executed or withdrawn, or has lapsed";
+    NotYourProposal = 164, "not_your_proposal", "the proposal was made by another account";
+    AlreadyApproved = 165, "already_approved", "this admin has already approved the proposal";
+    TooManyProposals = 166, "too_many_proposals", "64 proposals are open, or 16 of this account; withdraw one or wait until one lapses";
+    BadExpiry = 167, "bad_expiry", "a proposal's expiry must be ahead, by at most 30 days";
+    UnknownNode = 168, "unknown_node", "there is no such node";
+    NodeRetired = 169, "node_retired", "this key belonged to a node that was removed; a coordinator joins with a new key";
+    TooManyNodes = 170, "too_many_nodes", "a cluster has at most 15 nodes, and 1,024 ever";
+    BadAddress(detail) = 171, "bad_address", "an address is host:port, at most 256 bytes, and one server's alone";
+    WrongStanding(detail) = 172, "wrong_standing", "only a learner can be promoted";
+    LastVoter = 173, "last_voter", "the last voter cannot be removed";
+    BadThreshold = 174, "bad_threshold", "the threshold must be from 1 to the number of admins";
+    BadFee = 175, "bad_fee", "a fee is at most 10,000 basis points";
+    BadRole(detail) = 176, "bad_role", "the account cannot be given this role";
+    NotIndependent = 177, "not_independent", "an auditor has never had machines and has no open offers or jobs";
+    BadLimits(detail) = 178, "bad_limits", "the limits make no sense";
+    RateLimited = 179, "rate_limited", "the key has sent more commands than its account's limits allow; wait and send fewer at once";
+    TooManyOpen = 180, "too_many_open", "the account has as many open offers and jobs as its limits allow; close one first";
+    BelowMinimum = 181, "below_minimum", "opening an account takes at least the network's minimum balance";
+    AccountUnfunded = 182, "account_unfunded", "on this network an account is opened by a transfer of the minimum balance to it; have somebody make one";
+    BadRulesVersion = 183, "bad_rules_version", "rules are switched one version at a time";
+    RulesNotAnnounced(detail) = 184, "rules_not_announced", "not every voter's build applies these rules yet";
+    NotReady = 185, "not_ready", "the machine must be online and measured before it is offered";
 }
 
 /// The sentence, and what in particular was wrong.

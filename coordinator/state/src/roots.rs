@@ -34,31 +34,32 @@ pub struct EpochRow {
     pub epoch: u64,
     /// Index of the entry that closed it; the roots are over the state after that entry, and its segment ends with it.
     pub index: u64,
+    /// The voters at its close, in order: those that are waited for and count.
+    pub voters: Vec<NodeId>,
     /// In order of node.
     pub attested: Vec<Attestation>,
 }
 
 impl EpochRow {
-    /// The root that more than half of `nodes` attested.
-    pub fn root(&self, nodes: usize) -> Option<Hash> {
-        majority(self.attested.iter().map(|said| said.root), nodes)
+    /// The root that more than half of the voters attested.
+    pub fn root(&self) -> Option<Hash> {
+        self.majority(|said| Some(said.root))
     }
 
-    /// The segment's hash that more than half of `nodes` attested.
-    pub fn segment(&self, nodes: usize) -> Option<Hash> {
-        majority(self.attested.iter().filter_map(|said| said.segment), nodes)
+    /// The segment's hash that more than half of the voters attested.
+    pub fn segment(&self) -> Option<Hash> {
+        self.majority(|said| said.segment)
     }
-}
 
-/// The value that occurs more than `nodes` / 2 times.
-fn majority(said: impl Iterator<Item = Hash>, nodes: usize) -> Option<Hash> {
-    let mut votes: BTreeMap<Hash, usize> = BTreeMap::new();
-    for hash in said {
-        let count = votes.entry(hash).or_default();
-        *count = count.saturating_add(1);
+    fn majority(&self, of: impl Fn(&Attestation) -> Option<Hash>) -> Option<Hash> {
+        let mut votes: BTreeMap<Hash, usize> = BTreeMap::new();
+        for hash in self.attested.iter().filter(|said| self.voters.contains(&said.node)).filter_map(of) {
+            let count = votes.entry(hash).or_default();
+            *count = count.saturating_add(1);
+        }
+        let half = self.voters.len().checked_div(2).unwrap_or(0);
+        votes.into_iter().find(|(_, votes)| *votes > half).map(|(hash, _)| hash)
     }
-    let half = nodes.checked_div(2).unwrap_or(0);
-    votes.into_iter().find(|(_, votes)| *votes > half).map(|(hash, _)| hash)
 }
 
 /// Called when a beat was applied: closes an epoch with every `epoch_beats`-th.
@@ -68,7 +69,8 @@ pub(crate) fn beat_applied(state: &mut State, ctx: &mut Context, number: u64) {
         return;
     }
     let epoch = number.checked_div(beats).unwrap_or(0);
-    state.epochs.insert(epoch, EpochRow { epoch, index: ctx.index, attested: Vec::new() });
+    let voters = state.voters().map(|row| row.id).collect();
+    state.epochs.insert(epoch, EpochRow { epoch, index: ctx.index, voters, attested: Vec::new() });
     if let Some(old) = epoch.checked_sub(EPOCHS_KEPT) {
         state.epochs.remove(&old);
     }
@@ -108,10 +110,12 @@ pub(crate) fn attest(state: &mut State, ctx: &mut Context, node: NodeId, cmd: &A
 }
 
 impl State {
-    /// The newest epoch that every node has attested, whether or not their roots agree.
+    /// The newest epoch that every voter of its time has attested that has not left since, whether or not their roots
+    /// agree.
     pub fn digest(&self) -> Option<&EpochRow> {
-        let nodes = self.genesis.nodes.len();
-        self.epochs.iter().rev().map(|(_, row)| row).find(|row| row.attested.len() == nodes)
+        let attested = |row: &EpochRow, node: &NodeId| row.attested.iter().any(|said| said.node == *node);
+        let whole = |row: &&EpochRow| row.voters.iter().all(|node| !self.takes_part(*node) || attested(row, node));
+        self.epochs.iter().rev().map(|(_, row)| row).filter(|row| !row.attested.is_empty()).find(whole)
     }
 
     /// The closed epochs that are kept, oldest first.

@@ -6,6 +6,10 @@
 
 use crate::{
     accounts::{self, AccountRole, AccountRow},
+    admin::{
+        self, Policy, ProposalRow,
+        rights::{self, Right},
+    },
     beacon::{self, Beacon},
     command::Command,
     context::Context,
@@ -15,22 +19,25 @@ use crate::{
     envelopes,
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
-    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, NodeId, OfferId, UnitId, cluster_id},
+    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId, cluster_id},
     index::HashKey,
     jobs::{self, JobRow, RoundRow, TaskRow},
     leases::QueueRow,
     ledger::{self, FaucetRow, HoldRow},
+    limits::{Limits, RateRow},
     machines::{self, MachineRow},
     market::{
         self, OfferRow, OrderRow, TradeRow,
         book::{OfferKey, OrderKey},
     },
     money::Money,
+    nodes::{self, NodeRow},
     outcome::{Outcome, Refusal},
     part::{self, BadPage, Cursor, Part},
     power::PowerRow,
     registry::Registry,
     roots::{self, EpochRow},
+    rules,
     table::Table,
     verdicts::ReplayRow,
     windows::Windows,
@@ -77,6 +84,9 @@ pub(crate) struct Head {
     /// Where an unfinished pass of matching goes on, and whether another is due after it.
     pub(crate) match_from: Option<OrderKey>,
     pub(crate) match_again: bool,
+    /// The rules in effect, and the index of the entry that switched them on (0 for the first).
+    pub(crate) rules_version: u32,
+    pub(crate) rules_since: u64,
 }
 
 /// How a part goes through a snapshot.
@@ -152,6 +162,7 @@ state! {
     figures {
         head: Head,
         beacon: Beacon,
+        policy: Policy,
     }
     tables {
         // Accounts and money.
@@ -159,6 +170,11 @@ state! {
         keys: Registry<Key, KeyOwner>,
         holds: Table<JobId, HoldRow>,
         faucet: Table<AccountId, FaucetRow>,
+        // Administration. `staff`: accounts that are more than users. `limits`: of accounts that have their own.
+        nodes: Table<NodeId, NodeRow>,
+        staff: Table<AccountId, AccountRole>,
+        proposals: Table<ProposalId, ProposalRow>,
+        limits: Table<AccountId, Limits>,
         // Machines. `online`: those with a live session. `by_memory`: those neither revoked nor suspended.
         machines: Table<MachineId, MachineRow, 64>,
         online: Table<MachineId, ()>,
@@ -173,6 +189,8 @@ state! {
         trades: Table<u64, TradeRow>,
         // Idempotency and time.
         windows: Windows,
+        rates: Table<Key, RateRow>,
+        rate_expiry: Table<(u64, Key), ()>,
         timers: Table<(u64, Timer), ()>,
         epochs: Table<u64, EpochRow>,
         // Drilling and power.
@@ -205,17 +223,21 @@ impl State {
         let mut state = Self::empty(Genesis::read(bytes)?);
         let genesis = Arc::clone(&state.genesis);
         state.head.now_ms = genesis.created_ms;
+        state.head.rules_version = rules::FIRST;
         state.beacon = Beacon::genesis(genesis.r0);
+        state.policy = Policy::genesis(&genesis);
         for (id, _) in AccountId::SYSTEM {
             state.accounts.insert(id, AccountRow::new(id, None, AccountRole::System, genesis.created_ms));
         }
         for node in &genesis.nodes {
+            state.nodes.insert(node.id, NodeRow::of_genesis(node));
             state.keys.insert(node.key, KeyOwner::Node(node.id));
         }
         for key in &genesis.admin_keys {
             let id = AccountId::of_key(&state.cluster_id, key);
             state.accounts.insert(id, AccountRow::new(id, Some(*key), AccountRole::Admin, genesis.created_ms));
             state.keys.insert(*key, KeyOwner::Account(id));
+            state.staff.insert(id, AccountRole::Admin);
         }
         Ok(state)
     }
@@ -224,11 +246,15 @@ impl State {
     /// cannot be read is skipped alike on every replica.
     ///
     /// # Panics
-    /// When the index is not above the last one: entries are applied once and in order.
+    /// When the index is not above the last one: entries are applied once and in order. And when rules are in effect that
+    /// this build does not know: to go on would be to part ways with the others.
     pub fn apply(&mut self, index: u64, entry: &[u8]) -> Applied {
         assert!(index > self.head.index, "entry {index} comes after entry {}", self.head.index);
+        if let Some(why) = self.unsupported_rules() {
+            panic!("entry {index} cannot be applied: {why}");
+        }
         self.head.index = index;
-        let read = if entry.is_empty() { None } else { decode::entry(entry) };
+        let read = if entry.is_empty() { None } else { decode::entry(entry, self.head.rules_version) };
         let Some(entry) = read else {
             return Applied { now_ms: self.head.now_ms, ..Applied::default() };
         };
@@ -254,6 +280,9 @@ impl State {
             Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
+        // Who may take part in the market.
+        let role = account().and_then(|account| rights::check(self, account, Right::TakePart).map(|()| account));
+        let participant = || role.clone();
         let machine = || match owner {
             Some(KeyOwner::Machine(machine)) => Ok(machine),
             Some(KeyOwner::Account(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
@@ -273,27 +302,31 @@ impl State {
                 ledger::transfer(
                     self,
                     ctx,
-                    ledger::Transfer { from, to: c.to, places, amount: c.amount, memo: &c.memo },
+                    ledger::Transfer { from, to: c.to, places, amount: c.amount, memo: &c.memo, open: c.open },
                 )
             }
-            Command::EnrolMachine(c) => machines::enrol(self, ctx, account()?, &c),
+            Command::EnrolMachine(c) => machines::enrol(self, ctx, participant()?, &c),
             Command::RevokeMachine(c) => machines::revoke(self, ctx, account()?, &c),
             Command::PublishCampaign(c) => drilling::publish_campaign(self, ctx, account()?, &c),
             Command::CommitUnit(c) => drilling::commit_unit(self, ctx, machine()?, &c),
             Command::RevealUnit(c) => drilling::reveal_unit(self, ctx, machine()?, &c),
-            Command::MakeOffer(c) => market::make_offer(self, ctx, account()?, &c),
+            Command::MakeOffer(c) => market::make_offer(self, ctx, participant()?, &c),
             Command::WithdrawOffer(c) => market::withdraw_offer(self, ctx, account()?, &c),
-            Command::SubmitTraining(c) => jobs::submit_training(self, ctx, account()?, &c),
+            Command::SubmitTraining(c) => jobs::submit_training(self, ctx, participant()?, &c),
             Command::CancelJob(c) => jobs::cancel_job(self, ctx, account()?, &c),
             Command::TaskDone(c) => jobs::task_done(self, ctx, machine()?, &c),
             Command::RoundReduced(c) => jobs::round_reduced(self, ctx, machine()?, &c),
             Command::SegmentReplayed(c) => jobs::segment_replayed(self, ctx, machine()?, &c),
             Command::TraceOpened(c) => jobs::trace_opened(self, ctx, machine()?, &c),
             Command::TaskFailed(c) => jobs::task_failed(self, ctx, machine()?, &c),
+            Command::Propose(c) => admin::propose(self, ctx, account()?, c),
+            Command::Approve(c) => admin::approve(self, ctx, account()?, &c),
+            Command::WithdrawProposal(c) => admin::withdraw(self, ctx, account()?, &c),
             Command::Beat(c) => beacon::beat(self, ctx, node()?, &c),
             Command::MachineOnline(c) => node().map(|_| machines::online(self, ctx, &c))?,
             Command::MachineLost(c) => node().map(|_| machines::lost(self, ctx, &c))?,
             Command::AttestRoot(c) => roots::attest(self, ctx, node()?, &c),
+            Command::AnnounceRules(c) => nodes::announce_rules(self, ctx, node()?, &c),
         })
     }
 }

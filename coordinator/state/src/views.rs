@@ -50,7 +50,7 @@ impl State {
         self.head.burned
     }
 
-    /// Who signs with a key; nobody for a revoked machine's.
+    /// Who signs with a key; nobody for a revoked machine's or a removed node's.
     pub fn key_role(&self, key: &Key) -> Option<Signer> {
         match self.keys.get(key)? {
             KeyOwner::Account(account) => Some(Signer::Account(*account)),
@@ -58,7 +58,7 @@ impl State {
                 let row = self.machines.get(machine).filter(|row| !row.revoked)?;
                 Some(Signer::Machine(row.id, row.owner))
             }
-            KeyOwner::Node(node) => Some(Signer::Node(*node)),
+            KeyOwner::Node(node) => self.takes_part(*node).then_some(Signer::Node(*node)),
         }
     }
 

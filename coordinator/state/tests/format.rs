@@ -35,11 +35,48 @@ const COMMANDS: &[&str] = &[
     "replayed job=j segment=4 attempt=5",
     "opened job=j segment=4",
     "failed job=j reason=lost_input",
+    "propose do=add_node key=n4 port=4",
+    "approve proposal=p",
+    "take_back proposal=p",
     "beat shares=1,3",
     "online machine=m1 rtt=1500",
     "lost machine=m1",
     "attest epoch=2 index=77",
+    "announce version=2",
 ];
+
+/// One of each action, in order of number.
+const ACTIONS: &[&str] = &[
+    "add_node key=n4 port=4",
+    "promote node=4",
+    "remove node=4",
+    "move node=4 port=5",
+    "fee bp=250",
+    "limits of=alice rate=10 burst=20 open_max=30 storage=40",
+    "role of=alice role=operator",
+    "threshold of=2",
+    "campaign units=9 redundancy=3",
+    "rules version=2",
+    "minimum amount=5MAI",
+];
+
+#[test]
+fn actions_keep_their_bytes() {
+    let world = World::new(&common::Founding::default());
+    let mut now = String::new();
+    for (number, text) in (1..).zip(ACTIONS) {
+        let Kind::Propose(propose) = language::command_of(&world, "admin", &format!("propose do={text}"), "format")
+        else {
+            unreachable!("a proposal was asked for")
+        };
+        let bytes = propose.action.clone().unwrap().encode_to_vec();
+        decode::command(v1::Command { kind: Some(Kind::Propose(propose)) }).unwrap();
+        let tag = u32::from(bytes[0]) >> 3;
+        assert_eq!(tag, number, "{text}");
+        writeln!(now, "{number:2} {} {}", text.split(' ').next().unwrap(), hex::encode(bytes)).unwrap();
+    }
+    check("actions", include_str!("golden/actions.txt"), &now);
+}
 
 #[test]
 fn commands_keep_their_bytes_and_numbers() {

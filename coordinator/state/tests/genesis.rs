@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Founding, key};
-use matrixai_proto::v1::Genesis;
+use matrixai_proto::v1::{Genesis, Limits};
 use matrixai_state::State;
 use prost::Message;
 
@@ -18,7 +18,8 @@ fn error_of(change: impl FnOnce(&mut Genesis)) -> String {
 fn an_ordinary_genesis_is_read() {
     let state = State::genesis(&Founding::default().wire().encode_to_vec()).unwrap();
     assert_eq!(state.founding().nodes.len(), 3);
-    assert_eq!(state.founding().majority(), 2);
+    assert_eq!(state.majority(), 2);
+    assert_eq!((state.policy().admin_threshold, state.rules_version()), (1, 1));
     assert_eq!(state.index(), 0);
     assert_eq!(state.accounts().count(), 5, "four of the system and one admin");
     state.check_invariants().unwrap();
@@ -47,6 +48,9 @@ fn each_mistake_is_named() {
         ("r0", error_of(|g| g.r0.clear())),
         ("machine_timeout_ms", error_of(|g| g.machine_timeout_ms = 0)),
         ("epoch_beats", error_of(|g| g.epoch_beats = 0)),
+        ("admin_threshold", error_of(|g| g.admin_threshold = 2)),
+        ("minimum_balance", error_of(|g| g.minimum_balance = "-1".into())),
+        ("limits", error_of(|g| g.limits = Some(Limits { commands_per_s: 5, ..Limits::default() }))),
     ];
     for (wanted, error) in cases {
         assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");

@@ -50,6 +50,24 @@ const SHAPES: &[&str] = &[
     "online machine=M",
     "lost machine=M",
     "attest epoch=N index=N",
+    "announce version=N",
+    "propose do=add_node key=A port=N",
+    "propose do=promote node=N",
+    "propose do=remove node=N",
+    "propose do=move node=N port=N",
+    "propose do=fee bp=N",
+    "propose do=limits of=A rate=N burst=N open_max=N",
+    "propose do=limits open_max=N",
+    "propose do=limits of=A default=1",
+    "propose do=role of=A role=R",
+    "propose do=role of=A role=R",
+    "propose do=threshold of=N",
+    "propose do=campaign units=N redundancy=N",
+    "propose do=rules version=N",
+    "propose do=minimum amount=P",
+    "approve proposal=X",
+    "take_back proposal=X",
+    "transfer to=A amount=P open=1",
 ];
 
 /// What happens next.
@@ -104,6 +122,7 @@ fn fill(world: &World, shape: &str, mut seed: u64) -> String {
         .split(' ')
         .map(|word| match word.split_once('=') {
             Some((name, "A")) => format!("{name}={}", ["alice", "bob", "carol", "admin", "treasury"][pick(5) as usize]),
+            Some((name, "R")) => format!("{name}={}", ["admin", "operator", "auditor", "user"][pick(4) as usize]),
             Some((name, "M")) => format!("{name}=m{}", pick(4) + 1),
             Some((name, "N")) => format!("{name}={}", [0, 1, 1, 2, 2, 3, 7, u64::from(u32::MAX)][pick(8) as usize]),
             Some((name, "P")) => {
@@ -119,7 +138,7 @@ fn fill(world: &World, shape: &str, mut seed: u64) -> String {
 
 /// Parts that a refused envelope may change: the index and the memory of the refusal.
 fn lasting(world: &World) -> Vec<(&'static str, Hash)> {
-    let fleeting = ["head", "windows"];
+    let fleeting = ["head", "windows", "rates", "rate_expiry"];
     world.state.part_hashes().into_iter().filter(|(name, _)| !fleeting.contains(name)).collect()
 }
 

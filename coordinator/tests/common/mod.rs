@@ -109,6 +109,7 @@ impl Cluster {
             machine_timeout_ms: MACHINE_TIMEOUT_MS,
             epoch_beats: 5,
             created_ms: now_ms(),
+            ..Genesis::default()
         }
         .encode_to_vec();
         let cluster_id = Sha256::new_with_prefix("MatrixAI/genesis/v1").chain_update(&genesis).finalize().into();
@@ -196,7 +197,7 @@ impl Cluster {
 }
 
 pub(crate) fn transfer(to: &[u8], amount: u128) -> Kind {
-    Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: "test".to_owned() })
+    Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: "test".to_owned(), open: false })
 }
 
 pub(crate) async fn init(address: &str, genesis: &[u8]) -> Result<v1::InitReply, Status> {

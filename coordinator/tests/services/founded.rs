@@ -78,6 +78,7 @@ impl Cluster {
             machine_timeout_ms: 3_000,
             epoch_beats: 5,
             created_ms: now_ms(),
+            ..Genesis::default()
         }
     }
 

@@ -16,7 +16,7 @@ async fn balances_and_statements_at_any_coordinator() {
     let (alice, alice_id) = cluster.account().await;
     let (_, bob_id) = cluster.account().await;
     let transfer = |amount: u64, memo: &str| {
-        Kind::Transfer(Transfer { to: bob_id.clone(), amount: amount.to_string(), memo: memo.to_owned() })
+        Kind::Transfer(Transfer { to: bob_id.clone(), amount: amount.to_string(), memo: memo.to_owned(), open: false })
     };
     let outcomes = cluster.submit(&alice, vec![transfer(MAI, "rent"), transfer(2, ""), transfer(999 * MAI, "")]).await;
     assert_eq!(outcomes.iter().map(|outcome| outcome.code == 0).collect::<Vec<_>>(), [true, true, false]);

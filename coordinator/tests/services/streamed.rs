@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tonic::Code;
 
 fn transfer(to: &[u8], amount: u64) -> Kind {
-    Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: String::new() })
+    Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: String::new(), open: false })
 }
 
 #[tokio::test(flavor = "multi_thread")]

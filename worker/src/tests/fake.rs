@@ -307,6 +307,10 @@ impl Cluster for Service {
         Err(Status::unimplemented("not for workers"))
     }
 
+    async fn get_policy(&self, _: Request<v1::GetPolicyRequest>) -> Result<Response<v1::GetPolicyReply>, Status> {
+        Err(Status::unimplemented("not for workers"))
+    }
+
     async fn watch_events(
         &self,
         _: Request<v1::WatchEventsRequest>,

@@ -158,6 +158,7 @@ fn settled() -> JobRow {
             duration_s: 60,
             start_deadline_s: 0,
         },
+        fee_bp: 100,
         state: JobState::Settled,
         reason: String::new(),
         submitted_ms: 1,

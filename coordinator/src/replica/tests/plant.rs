@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    core::{CoreConfig, Node as CoreNode},
+    core::CoreConfig,
     files::OsFiles,
     snapshots::{
         Loaded, Snapshots,
@@ -51,6 +51,7 @@ fn genesis(nodes: u64) -> Vec<u8> {
         machine_timeout_ms: 3_000,
         epoch_beats: 2,
         created_ms: WALL,
+        ..v1::Genesis::default()
     }
     .encode_to_vec()
 }
@@ -333,7 +334,6 @@ impl Member {
         let core = CoreConfig {
             me: id,
             cluster_id: *state.cluster_id(),
-            nodes: founding.nodes.iter().map(|node| CoreNode { id: node.id.0, key: node.key }).collect(),
             signer: signer(u8::try_from(id).unwrap()),
             boot: [u8::try_from(id).unwrap(); 8],
             beat_ms: founding.beat_ms,

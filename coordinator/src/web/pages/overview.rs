@@ -73,12 +73,12 @@ fn nodes(status: &v1::GetStatusReply) -> Html {
                 ms => format!("{} ago", units::duration(ms)),
             };
             html(
-                "<tr><th scope=\"row\">{} {}</th><td>{}</td><td><a href=\"http://{}/\">{}</a></td><td>{}</td></tr>",
-                &[&node.id, &role, &node.grpc, &node.web, &node.web, &heard],
+                "<tr><th scope=\"row\">{} {}</th><td>{}</td><td>{}</td><td><a href=\"http://{}/\">{}</a></td><td>{}</td></tr>",
+                &[&node.id, &role, &node.standing, &node.grpc, &node.web, &node.web, &heard],
             )
         })
         .collect();
-    let columns = [("Coordinator", false), ("gRPC", false), ("Web", false), ("Heard", false)];
+    let columns = [("Coordinator", false), ("Standing", false), ("gRPC", false), ("Web", false), ("Heard", false)];
     let table = table("The quorum", &columns, &rows, "This coordinator does not belong to a cluster yet.");
     let cluster = html("<p class=\"small quiet\">Cluster {}</p>", &[&whole_id(&status.cluster_id)]);
     card("nodes", "Coordinators", &html("{}{}", &[&table, &cluster]))

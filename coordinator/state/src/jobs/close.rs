@@ -4,7 +4,7 @@ use super::{JobState, Stage, failures};
 use crate::{
     context::Context,
     ids::{JobId, MachineId},
-    leases, ledger, market,
+    leases, ledger, limits, market,
     state::State,
 };
 use std::collections::BTreeSet;
@@ -15,6 +15,7 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     row.state = to;
     row.reason = reason.to_owned();
     row.closed_ms = ctx.now_ms;
+    let owner = row.owner;
     for member in &mut row.members {
         member.leases.clear();
         member.vote = None;
@@ -22,6 +23,7 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     let members: Vec<MachineId> = row.members.iter().map(|member| member.machine).collect();
     let verifiers = state.replays_of(job).filter_map(|replay| replay.verifier);
     let busy: BTreeSet<MachineId> = members.iter().copied().chain(verifiers).collect();
+    limits::closed(state, owner);
     market::cancel_order(state, job);
     ledger::refund(state, ctx, job);
     market::release_machines(state, ctx, job, &members);

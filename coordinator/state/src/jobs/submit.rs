@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     expiry::Timer,
     ids::{AccountId, JobId},
-    ledger,
+    ledger, limits,
     market::{self, MatchedMachine},
     outcome::{Detail, Outcome, Refusal},
     power,
@@ -40,7 +40,8 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
     if state.jobs.contains(&id) {
         return Refusal::IdReused.into();
     }
-    let held = market::check_terms(state, owner, &cmd.order, memory_bytes)
+    let held = limits::check_open(state, owner)
+        .and_then(|()| market::check_terms(state, owner, &cmd.order, memory_bytes))
         .and_then(|()| ledger::hold_for_job(state, ctx, owner, id, cmd.order.total_limit));
     if let Err(refusal) = held {
         return refusal.into();
@@ -51,6 +52,7 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
         name: cmd.name.clone(),
         spec: cmd.spec.clone(),
         order: cmd.order.clone(),
+        fee_bp: state.policy.fee_bp,
         state: JobState::Waiting,
         reason: format!("It waits for {} machines that fit its order.", cmd.order.machines),
         submitted_ms: ctx.now_ms,
@@ -70,6 +72,7 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
         accuracy: None,
     };
     state.jobs.insert(id, row);
+    limits::opened(state, owner);
     state.job_order.insert((ctx.index, id), ());
     ctx.event("job.submitted", id, format!("Account {owner} submitted job {id}, {:?}.", cmd.name));
     market::place_order(state, ctx, id, owner, cmd.order.clone(), memory_bytes);

@@ -9,9 +9,10 @@ use crate::{
     context::Context,
     expiry::Timer,
     ids::{AccountId, JobId, MachineId, OfferId},
-    jobs,
+    jobs, limits,
     money::Money,
     outcome::{Outcome, Refusal},
+    power, rules,
     state::State,
 };
 use serde::{Deserialize, Serialize};
@@ -65,8 +66,15 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     if machine.suspended {
         return Refusal::MachineSuspended.into();
     }
+    let ready = machine.online && power::measured_fgemm(state, cmd.machine).is_some();
+    if state.head.rules_version >= rules::OFFERS_READY && !ready {
+        return Refusal::NotReady.into();
+    }
     if offers_of(state, cmd.machine).count() >= OFFERS_PER_MACHINE_MAX {
         return Refusal::TooManyOffers.into();
+    }
+    if let Err(refusal) = limits::check_open(state, owner) {
+        return refusal.into();
     }
     let id = OfferId(ctx.new_id("offer"));
     // An envelope's id may come again once it has expired; the offer that it made is still there.
@@ -90,6 +98,7 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     state.timers.insert((cmd.expires_ms, Timer::Offer(id)), ());
     ctx.event("offer.made", id, format!("Machine {} is offered at {} an hour.", row.machine, row.price_per_hour));
     state.offers.insert(id, row);
+    limits::opened(state, owner);
     ctx.rematch();
     Outcome::made(id)
 }
@@ -177,9 +186,10 @@ pub(crate) fn place_order(
 ) {
     let wait_s = if terms.start_deadline_s == 0 { START_DEADLINE_DEFAULT_S } else { terms.start_deadline_s };
     let due_ms = ctx.now_ms.saturating_add(wait_s.saturating_mul(1_000));
+    let fee_bp = state.policy.fee_bp;
     let sequence = next_sequence(state);
     let key = OrderKey { below_max: Money::MAX.saturating_sub(terms.price_limit), sequence };
-    state.orders.insert(key, OrderRow { job, buyer, terms, memory_bytes, sequence, due_ms });
+    state.orders.insert(key, OrderRow { job, buyer, terms, fee_bp, memory_bytes, sequence, due_ms });
     state.order_of.insert(job, key);
     state.timers.insert((due_ms, Timer::Order(job)), ());
     ctx.rematch();
@@ -214,10 +224,11 @@ fn close_offer(state: &mut State, ctx: &mut Context, offer: OfferId, status: Off
         return;
     }
     row.status = status;
-    let (key, machine, due) = (row.key(), row.machine, row.expires_ms);
+    let (key, machine, owner, due) = (row.key(), row.machine, row.owner, row.expires_ms);
     state.book.remove(&key);
     state.machine_offers.remove(&(machine, offer));
     state.timers.remove(&(due, Timer::Offer(offer)));
+    limits::closed(state, owner);
     ctx.event("offer.closed", offer, format!("The offer of machine {machine} is {}.", status.as_str()));
 }
 

@@ -129,7 +129,7 @@ fn look(state: &State, ctx: &mut Context, order: &OrderRow) -> Found {
             price_per_hour: resting_price(order, offer),
         });
         if machines.len() == wanted {
-            let held = price_of(&machines, order.terms.duration_s, state.genesis.fee_bp);
+            let held = price_of(&machines, order.terms.duration_s, order.fee_bp);
             return match held.filter(|held| *held <= order.terms.total_limit) {
                 Some(held) => Found::Agreement(machines, held),
                 None => Found::Nothing,

@@ -134,13 +134,14 @@ struct Payment {
 /// rent; should replays after its end exceed that, the last in order get what is left.
 fn pay(state: &mut State, ctx: &mut Context, job: JobId) {
     let Some(row) = state.jobs.get(&job) else { return };
+    let (fee_bp, payments) = (row.fee_bp, payments(row));
     let mut total = Money::ZERO;
-    for payment in payments(row) {
+    for payment in payments {
         let paid = ledger::pay_from_hold(state, ctx, job, payment.owner, payment.amount, payment.cause);
         total = total.checked_add(paid).unwrap_or(Money::MAX);
         note(state, job, &payment, paid);
     }
-    let fee = total.fee_paid(state.genesis.fee_bp).unwrap_or(Money::ZERO);
+    let fee = total.fee_paid(fee_bp).unwrap_or(Money::ZERO);
     ledger::fee_from_hold(state, ctx, job, fee);
 }
 

@@ -17,6 +17,8 @@
 //! events offer.made                               # kinds of the last entry's events, in order
 //! ```
 
+mod admin;
+
 use super::{Founding, Odd, World, key};
 use matrixai_proto::v1::{self, command::Kind};
 use matrixai_protocol::{
@@ -77,6 +79,10 @@ fn genesis(args: &Args<'_>) -> Founding {
         faucet_total: args.amount("faucet_total", default.faucet_total),
         fee_bp: args.number("fee_bp", default.fee_bp.into()) as u32,
         epoch_beats: args.number("epoch_beats", default.epoch_beats.into()) as u32,
+        admins: args.number("admins", default.admins),
+        admin_threshold: args.number("threshold", default.admin_threshold.into()) as u32,
+        limits: admin::limits(args),
+        minimum_balance: args.amount("minimum", default.minimum_balance),
     }
 }
 
@@ -232,6 +238,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             to: world.account(args.need("to")).0.to_vec(),
             amount: args.money("amount", "0"),
             memo: "m".repeat(args.number("memo_bytes", 2) as usize),
+            open: args.get("open").is_some(),
         }),
         "enrol" => Kind::EnrolMachine(v1::EnrolMachine {
             machine_key: key(args.need("machine")).to_vec(),
@@ -247,13 +254,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             }),
         }),
         "revoke" => Kind::RevokeMachine(v1::RevokeMachine { machine: machine("") }),
-        "campaign" => Kind::PublishCampaign(v1::PublishCampaign {
-            kernel: args.get("kernel").unwrap_or("fgemm").to_owned(),
-            params: numbers(args.get("params").unwrap_or("64,64,64,1,0,0,0,0")),
-            units: args.number("units", 1) as u32,
-            redundancy: args.number("redundancy", 2) as u32,
-            interval_ms: args.number("interval", 0),
-        }),
+        "campaign" => Kind::PublishCampaign(campaign(args)),
         "commit" => {
             let unit = world.named(args.need("unit"));
             let (digest, salt) = (named_hash(args.get("digest").unwrap_or("d")), named_hash(signer));
@@ -319,6 +320,13 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             reason: args.get("reason").unwrap_or("internal").to_owned(),
             detail: "d".repeat(args.number("detail_bytes", 3) as usize),
         }),
+        "propose" => Kind::Propose(v1::Propose {
+            action: args.get("no_action").is_none().then(|| v1::AdminAction { kind: Some(admin::action(world, args)) }),
+            expires_ms: world.now_ms.wrapping_add_signed(duration_ms(args.get("lasts").unwrap_or("+24h"))),
+        }),
+        "approve" => Kind::Approve(v1::Approve { proposal: id("proposal") }),
+        "take_back" => Kind::WithdrawProposal(v1::WithdrawProposal { proposal: id("proposal") }),
+        "announce" => Kind::AnnounceRules(v1::AnnounceRules { version: args.number("version", 1) as u32 }),
         "beat" => beat(world, args),
         "online" => {
             Kind::MachineOnline(v1::MachineOnline { machine: machine(""), round_trip_us: args.number("rtt", 0) })
@@ -331,6 +339,16 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             segment: args.get("segment").map(|name| named_hash(name).to_vec()).unwrap_or_default(),
         }),
         other => panic!("{place}: there is no command {other:?}"),
+    }
+}
+
+fn campaign(args: &Args<'_>) -> v1::PublishCampaign {
+    v1::PublishCampaign {
+        kernel: args.get("kernel").unwrap_or("fgemm").to_owned(),
+        params: numbers(args.get("params").unwrap_or("64,64,64,1,0,0,0,0")),
+        units: args.number("units", 1) as u32,
+        redundancy: args.number("redundancy", 2) as u32,
+        interval_ms: args.number("interval", 0),
     }
 }
 
@@ -441,6 +459,22 @@ fn see(world: &World, rest: &str, place: &str) {
             let row = world.state.trades().find(|row| row.offer == OfferId(world.named(name)));
             let row = row.unwrap_or_else(|| panic!("{place}: no trade"));
             fields.insert("price", row.price_per_hour.to_string());
+        }
+        "node" => {
+            let row = world.state.node(super::node(name)).unwrap_or_else(|| panic!("{place}: no node"));
+            fields.insert("standing", row.standing.as_str().to_owned());
+            fields.insert("rules", row.rules_version.to_string());
+            fields.insert("grpc", row.grpc.clone());
+        }
+        "policy" => {
+            let policy = world.state.policy();
+            fields.insert("threshold", policy.admin_threshold.to_string());
+            fields.insert("admins", policy.admins.to_string());
+            fields.insert("fee", policy.fee_bp.to_string());
+            fields.insert("minimum", policy.minimum_balance.to_string());
+            fields.insert("rules", world.state.rules_version().to_string());
+            fields.insert("proposals", world.state.proposals().count().to_string());
+            fields.insert("majority", world.state.majority().to_string());
         }
         // Rows of drilling and jobs are shown whole: `see unit u ~Revealing`.
         "unit" => contains(&world.state.unit(UnitId(world.named(name))), &args),

@@ -27,6 +27,11 @@ pub struct Founding {
     pub faucet_total: u128,
     pub fee_bp: u32,
     pub epoch_beats: u32,
+    /// `admin`, `admin2`, …
+    pub admins: u64,
+    pub admin_threshold: u32,
+    pub limits: v1::Limits,
+    pub minimum_balance: u128,
 }
 
 impl Default for Founding {
@@ -39,6 +44,10 @@ impl Default for Founding {
             faucet_total: 1_000 * mai,
             fee_bp: 100,
             epoch_beats: 5,
+            admins: 1,
+            admin_threshold: 0,
+            limits: v1::Limits::default(),
+            minimum_balance: 0,
         }
     }
 }
@@ -57,7 +66,9 @@ impl Founding {
                     web: format!("127.0.0.1:{}", 2000 + id),
                 })
                 .collect(),
-            admin_keys: vec![key("admin").to_vec()],
+            admin_keys: (1..=self.admins)
+                .map(|number| if number == 1 { key("admin") } else { key(&format!("admin{number}")) }.to_vec())
+                .collect(),
             faucet_daily: self.faucet_daily.to_string(),
             faucet_total: self.faucet_total.to_string(),
             fee_bp: self.fee_bp,
@@ -66,6 +77,9 @@ impl Founding {
             machine_timeout_ms: 5_000,
             epoch_beats: self.epoch_beats,
             created_ms: START_MS,
+            admin_threshold: self.admin_threshold,
+            limits: (self.limits != v1::Limits::default()).then_some(self.limits),
+            minimum_balance: if self.minimum_balance == 0 { String::new() } else { self.minimum_balance.to_string() },
         }
     }
 }
@@ -228,7 +242,7 @@ impl World {
     /// One accepted beat, a second later.
     pub fn beat(&mut self) {
         self.now_ms += 1_000;
-        let nodes: Vec<u64> = self.state.founding().nodes.iter().map(|node| node.id.0).collect();
+        let nodes: Vec<u64> = self.state.voters().map(|node| node.id.0).collect();
         let beat = self.beat_of(&nodes);
         assert_eq!(self.one("n1", beat), Outcome::DONE);
     }

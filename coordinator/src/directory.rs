@@ -1,0 +1,72 @@
+//! The coordinators as this one knows them: those of the state, live, and until the state has them those that a joining
+//! coordinator was told of when it asked for the cluster.
+
+use crate::shared::Peer;
+use matrixai_state::{
+    State,
+    ids::NodeId,
+    nodes::{NodeRow, Standing},
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Why a coordinator is not listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// No coordinator of this cluster has this number and key.
+    Unknown,
+    /// It has left the cluster.
+    Removed,
+}
+
+/// Who is who.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    views: watch::Receiver<Arc<State>>,
+    told: Vec<Peer>,
+}
+
+impl Directory {
+    /// A directory that follows the state; `told` counts for ids that the state does not have.
+    pub(crate) fn new(views: watch::Receiver<Arc<State>>, told: Vec<Peer>) -> Self {
+        Self { views, told }
+    }
+
+    /// The coordinators that have not left, in order of id.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let state = self.views.borrow();
+        let present = state.nodes().filter(|row| row.standing != Standing::Removed).map(peer);
+        let told = self.told.iter().filter(|peer| state.node(NodeId(peer.id)).is_none()).cloned();
+        let mut peers: Vec<Peer> = present.chain(told).collect();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        peers
+    }
+
+    /// A coordinator by its number, also one that has left.
+    pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
+        let known = self.views.borrow().node(NodeId(id)).map(peer);
+        known.or_else(|| self.told.iter().find(|peer| peer.id == id).cloned())
+    }
+
+    /// How many coordinators are a majority of those that vote.
+    pub(crate) fn majority(&self) -> usize {
+        self.views.borrow().majority()
+    }
+
+    /// Whether the holder of this key is the coordinator of this number.
+    pub(crate) fn admit(&self, id: u64, key: &[u8]) -> Result<(), NotAdmitted> {
+        let state = self.views.borrow();
+        match state.node(NodeId(id)) {
+            Some(row) if row.key != key => Err(NotAdmitted::Unknown),
+            Some(row) if row.standing == Standing::Removed => Err(NotAdmitted::Removed),
+            Some(_) => Ok(()),
+            None if self.told.iter().any(|peer| peer.id == id && peer.key == key) => Ok(()),
+            None => Err(NotAdmitted::Unknown),
+        }
+    }
+}
+
+/// A coordinator as the state has it.
+pub(crate) fn peer(row: &NodeRow) -> Peer {
+    Peer { id: row.id.0, key: row.key, grpc: row.grpc.clone(), web: row.web.clone() }
+}

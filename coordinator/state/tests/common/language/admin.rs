@@ -1,0 +1,47 @@
+//! Limits, and the actions of proposals.
+
+use super::{
+    super::{World, key},
+    Args, campaign,
+};
+use matrixai_proto::v1;
+
+pub(super) fn limits(args: &Args<'_>) -> v1::Limits {
+    v1::Limits {
+        commands_per_s: args.number("rate", 0) as u32,
+        burst: args.number("burst", 0) as u32,
+        open_max: args.number("open_max", 0) as u32,
+        storage_bytes: args.number("storage", 0),
+    }
+}
+
+/// `propose do=add_node key=n4 port=1004`
+pub(super) fn action(world: &World, args: &Args<'_>) -> v1::admin_action::Kind {
+    use v1::admin_action::Kind;
+    let node = args.number("node", 0);
+    let address = |name: &str, base: u64| match args.get(name) {
+        Some(address) => address.to_owned(),
+        None => format!("127.0.0.1:{}", base + args.number("port", node)),
+    };
+    let (grpc, web) = (address("grpc", 1000), address("web", 2000));
+    match args.need("do") {
+        "add_node" => Kind::AddNode(v1::AddNode { key: key(args.need("key")).to_vec(), grpc, web }),
+        "promote" => Kind::PromoteNode(v1::PromoteNode { node }),
+        "remove" => Kind::RemoveNode(v1::RemoveNode { node }),
+        "move" => Kind::SetNodeAddress(v1::SetNodeAddress { node, grpc, web }),
+        "fee" => Kind::SetFee(v1::SetFee { fee_bp: args.number("bp", 0) as u32 }),
+        "limits" => Kind::SetLimits(v1::SetLimits {
+            account: args.get("of").map_or_else(Vec::new, |name| world.account(name).0.to_vec()),
+            limits: args.get("default").is_none().then(|| limits(args)),
+        }),
+        "role" => Kind::SetRole(v1::SetRole {
+            account: world.account(args.need("of")).0.to_vec(),
+            role: args.need("role").to_owned(),
+        }),
+        "threshold" => Kind::SetThreshold(v1::SetThreshold { threshold: args.number("of", 0) as u32 }),
+        "campaign" => Kind::PublishCampaign(campaign(args)),
+        "rules" => Kind::SwitchRules(v1::SwitchRules { version: args.number("version", 2) as u32 }),
+        "minimum" => Kind::SetMinimumBalance(v1::SetMinimumBalance { amount: args.money("amount", "0") }),
+        other => panic!("{}: there is no action {other:?}", args.place),
+    }
+}
