@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 
 /// How long after the end of a run a call may still be tried again before it is given up.
 const GRACE: Duration = Duration::from_secs(30);
+/// Pause of a client that was refused, before it asks again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a run was.
 #[derive(Debug, Clone, Default)]
@@ -148,7 +150,8 @@ async fn one_client(run: Arc<Run>, next: Arc<AtomicUsize>, begun: Instant, clien
             }
         };
         loop {
-            match wire::unary(run.route.lane(client), run.path, request.clone()).await {
+            let (place, lane) = run.route.lane(client);
+            match wire::unary(lane, run.path, request.clone()).await {
                 Ok(answer) => {
                     tally.answered(*commands, (run.read)(&answer), from.elapsed());
                     break;
@@ -158,7 +161,8 @@ async fn one_client(run: Arc<Run>, next: Arc<AtomicUsize>, begun: Instant, clien
                     if begun.elapsed() > run.length + GRACE {
                         return tally;
                     }
-                    run.route.refused(&status).await;
+                    run.route.refused(place, &status);
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }

@@ -10,17 +10,22 @@
 //! | [`drive`] | closed and open loops of unary calls and streams |
 //! | [`measure`] | percentiles, processor time, figures behind `/metrics` |
 //! | [`site`] | a founded cluster with open accounts, and measured runs on it |
+//! | [`chaos`] | clients with a journal, and the judge of it |
+//! | [`proxy`], [`disk`] | cuts between coordinators, disks that can be filled |
 //! | [`etcd`] | three members of etcd, and its messages |
 //! | [`population`], [`furniture`] | a state with many accounts, machines and jobs, and the log entries that keep it busy |
 //! | [`timing`] | a thread's processor time, memory, medians |
 
+pub mod chaos;
 pub mod cluster;
+pub mod disk;
 pub mod drive;
 pub mod etcd;
 pub mod furniture;
 pub mod measure;
 pub mod people;
 pub mod population;
+pub mod proxy;
 pub mod report;
 pub mod route;
 pub mod site;

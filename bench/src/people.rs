@@ -97,16 +97,32 @@ impl People {
     /// # Errors
     /// When there are fewer than two accounts.
     pub fn transfers(&self, run: u64, count: usize, batch: u32, expires_ms: u64) -> Result<Vec<Ready>> {
-        if self.len() < 2 {
+        self.transfers_among(0, run, count, batch, expires_ms)
+    }
+
+    /// As [`People::transfers`], but the first `spared` neither pay nor are paid.
+    ///
+    /// # Errors
+    /// As [`People::transfers`].
+    pub fn transfers_among(
+        &self,
+        spared: usize,
+        run: u64,
+        count: usize,
+        batch: u32,
+        expires_ms: u64,
+    ) -> Result<Vec<Ready>> {
+        let among = self.len().saturating_sub(spared);
+        if among < 2 {
             return Err("sign transfers: two accounts at least are needed".to_owned());
         }
         let memo = self.memo(expires_ms);
         in_parallel(count, &|number| {
             let mut random = Random::new(run, number as u64);
-            let from = random.below(self.len());
-            let kinds: Vec<Kind> =
-                (0..batch).map(|_| self.transfer(random.other(self.len(), from), memo.clone())).collect();
-            Ok(ready(self.seal(from, &kinds, command_id(run, number), expires_ms)))
+            let from = random.below(among);
+            let mut to = || spared + random.other(among, from);
+            let kinds: Vec<Kind> = (0..batch).map(|_| self.transfer(to(), memo.clone())).collect();
+            Ok(ready(self.seal(spared + from, &kinds, command_id(run, number), expires_ms)))
         })
     }
 

@@ -1,16 +1,11 @@
 //! Which coordinator leads, as clients know it: from a refusal that names the leader, or by asking all of them.
 
 use crate::{Result, cluster};
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tonic::{Status, transport::Channel};
 
 /// Metadata key under which a follower names the leader.
 const LEADER: &str = "matrixai-leader";
-/// Pause of a client that was refused, before it asks again.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Connections to every coordinator, and which of them leads.
 #[derive(Debug)]
@@ -28,34 +23,34 @@ impl Route {
     pub fn new(addresses: Vec<String>, connections: usize, leader: usize) -> Result<Self> {
         let lanes = |address: &String| (0..connections.max(1)).map(|_| cluster::channel(address)).collect();
         let lanes = addresses.iter().map(lanes).collect::<Result<_>>()?;
-        Ok(Self { addresses, lanes, leader: AtomicUsize::new(leader) })
+        Ok(Self { leader: AtomicUsize::new(leader % addresses.len().max(1)), addresses, lanes })
     }
 
-    /// The connection to the leader for a client of this number.
+    /// The coordinator that is taken for the leader, and a client's connection to it.
     #[must_use]
-    pub fn lane(&self, client: usize) -> Channel {
-        let lanes = &self.lanes[self.leader.load(Ordering::Relaxed) % self.lanes.len()];
-        lanes[client % lanes.len()].clone()
+    pub fn lane(&self, client: usize) -> (usize, Channel) {
+        let place = self.leader.load(Ordering::Relaxed);
+        let lanes = &self.lanes[place];
+        (place, lanes[client % lanes.len()].clone())
     }
 
-    /// Learns from a refusal, and waits a moment before the next attempt. A refusal that names no leader sends the
-    /// client to the next coordinator.
-    pub async fn refused(&self, status: &Status) {
+    /// Learns from the refusal of the coordinator at `place`: who leads, if it knows; otherwise the next one is tried,
+    /// unless another client has found a better one meanwhile.
+    pub fn refused(&self, place: usize, status: &Status) {
         let named = status.metadata().get(LEADER).and_then(|value| value.to_str().ok());
-        self.learn(named, status.code());
-        tokio::time::sleep(PAUSE).await;
+        self.learn(place, named, status.code());
     }
 
-    /// As [`Route::refused`], from the parts of a streamed answer; does not wait.
-    pub fn learn(&self, leader: Option<&str>, code: tonic::Code) {
+    /// As [`Route::refused`], from the parts of a streamed answer.
+    pub fn learn(&self, place: usize, leader: Option<&str>, code: tonic::Code) {
         let known = leader.and_then(|leader| self.addresses.iter().position(|address| address == leader));
-        match (known, code) {
-            (Some(place), _) => self.leader.store(place, Ordering::Relaxed),
+        let next = match (known, code) {
+            (Some(leader), _) => leader,
             // Too much at once: the leader is the right one.
-            (None, tonic::Code::ResourceExhausted) => {}
-            (None, _) => {
-                self.leader.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+            (None, tonic::Code::ResourceExhausted) => return,
+            (None, _) => (place + 1) % self.lanes.len(),
+        };
+        // Somebody else may have learnt more.
+        let _ = self.leader.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }

@@ -24,7 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const SUBMIT: &str = "/matrixai.v1.Ledger/Submit";
+/// Path of a unary submission.
+pub const SUBMIT: &str = "/matrixai.v1.Ledger/Submit";
 const STREAM: &str = "/matrixai.v1.Ledger/SubmitStream";
 /// Counter of the log's synced writes, on each coordinator.
 const SYNCS: &str = "matrixai_log_syncs_total";
@@ -200,8 +201,11 @@ impl Site {
     }
 }
 
-/// Reads an answer of `Ledger.Submit`.
-fn decided(answer: &Bytes) -> Result<u64> {
+/// Reads an answer of `Ledger.Submit`: the index, or the first refusal.
+///
+/// # Errors
+/// The refusal's name.
+pub fn decided(answer: &Bytes) -> Result<u64> {
     let reply = SubmitReply::decode(answer.clone()).map_err(doing("read an answer"))?;
     match reply.outcomes.iter().find(|outcome| outcome.code != 0) {
         Some(refused) => Err(refused.name.clone()),

@@ -1,7 +1,7 @@
 //! The closed loop over streams: one stream a connection, each with its part of the envelopes in flight. A stream that
 //! breaks is opened again and brings what it had not been answered.
 
-use super::{GRACE, Run, Tally, gather};
+use super::{GRACE, PAUSE, Run, Tally, gather};
 use crate::{people, wire};
 use matrixai_proto::v1::StreamReply;
 use prost::Message as _;
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 
 /// An answer comes within this time, or the stream is opened again: its server may stand still.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -54,35 +54,37 @@ struct Sender {
 
 impl Sender {
     async fn all(mut self) -> Tally {
-        while let Err(status) = self.one_stream().await {
+        loop {
+            let (place, lane) = self.run.route.lane(self.number);
+            let Err(status) = self.one_stream(place, lane).await else { break };
             self.tally.failed(format!("{:?}", status.code()));
             if self.begun.elapsed() > self.run.length + GRACE {
                 break;
             }
-            self.run.route.refused(&status).await;
+            self.run.route.refused(place, &status);
+            tokio::time::sleep(PAUSE).await;
         }
         self.tally
     }
 
     /// One stream, until everything is answered or it breaks.
-    async fn one_stream(&mut self) -> Result<(), Status> {
+    async fn one_stream(&mut self, place: usize, lane: Channel) -> Result<(), Status> {
         let (envelopes, queue) = mpsc::channel(self.window);
-        let lane = self.run.route.lane(self.number);
         let opening = wire::streaming(lane, self.run.path, ReceiverStream::new(queue));
         let late = |_| Status::deadline_exceeded("no answer");
         let mut answers = timeout(ANSWER_WAIT, opening).await.map_err(late)??;
         let again: Vec<usize> = self.waiting.keys().copied().collect();
-        for place in again {
-            self.send(&envelopes, place).await?;
+        for number in again {
+            self.send(&envelopes, number).await?;
         }
         loop {
             while self.waiting.len() < self.window && self.begun.elapsed() < self.run.length {
-                let place = self.next.fetch_add(1, Ordering::Relaxed);
-                if place >= self.run.work.len() {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                if number >= self.run.work.len() {
                     break;
                 }
-                self.waiting.insert(place, Instant::now());
-                self.send(&envelopes, place).await?;
+                self.waiting.insert(number, Instant::now());
+                self.send(&envelopes, number).await?;
             }
             if self.waiting.is_empty() {
                 return Ok(());
@@ -90,37 +92,38 @@ impl Sender {
             let answer = timeout(ANSWER_WAIT, answers.message()).await.map_err(late)??;
             let answer = answer.ok_or_else(|| Status::unavailable("the stream ended"))?;
             let answer = StreamReply::decode(answer).map_err(|error| Status::internal(error.to_string()))?;
-            self.answered(answer, &envelopes).await?;
+            self.answered(place, answer, &envelopes).await?;
         }
     }
 
-    async fn send(&self, envelopes: &mpsc::Sender<prost::bytes::Bytes>, place: usize) -> Result<(), Status> {
-        let Some(ready) = self.run.work.get(place) else { return Ok(()) };
+    async fn send(&self, envelopes: &mpsc::Sender<prost::bytes::Bytes>, number: usize) -> Result<(), Status> {
+        let Some(ready) = self.run.work.get(number) else { return Ok(()) };
         envelopes.send(ready.request.clone()).await.map_err(|_| Status::unavailable("the stream ended"))
     }
 
     async fn answered(
         &mut self,
+        place: usize,
         answer: StreamReply,
         envelopes: &mpsc::Sender<prost::bytes::Bytes>,
     ) -> Result<(), Status> {
-        let Some(place) = people::number(&answer.command_id) else { return Ok(()) };
+        let Some(number) = people::number(&answer.command_id) else { return Ok(()) };
         if answer.code != 0 {
             let code = Code::from(i32::try_from(answer.code).unwrap_or_default());
             if code == Code::ResourceExhausted {
                 // The right place at the wrong time.
                 self.tally.failed(format!("{code:?}"));
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                return self.send(envelopes, place).await;
+                return self.send(envelopes, number).await;
             }
-            self.run.route.learn(Some(answer.leader.as_str()).filter(|leader| !leader.is_empty()), code);
+            self.run.route.learn(place, Some(answer.leader.as_str()).filter(|leader| !leader.is_empty()), code);
             return Err(Status::new(code, answer.message));
         }
         // Sent twice over two streams, it is answered twice.
-        let Some(since) = self.waiting.remove(&place) else { return Ok(()) };
+        let Some(since) = self.waiting.remove(&number) else { return Ok(()) };
         let refused = answer.notable.iter().filter_map(|placed| placed.outcome.as_ref()).find(|one| one.code != 0);
         let result = refused.map_or(Ok(answer.index), |outcome| Err(outcome.name.clone()));
-        let commands = self.run.work.get(place).map_or(0, |ready| ready.commands);
+        let commands = self.run.work.get(number).map_or(0, |ready| ready.commands);
         self.tally.answered(commands, result, since.elapsed());
         Ok(())
     }
