@@ -29,6 +29,7 @@ use super::{
     guard::{Guard, is_no_space},
     image::{Image, of_snapshot},
     recent::Recent,
+    tail::FILE_HEADER_BYTES,
 };
 use crate::members::Members;
 pub use writer::EngineWriter;
@@ -281,7 +282,9 @@ fn open_error(path: &Path, damage: Option<&String>, error: raft_engine::Error) -
         return StoreError::Damaged { path, detail: place.clone() };
     }
     match error {
-        raft_engine::Error::Io(error) if is_no_space(&error) => StoreError::NoSpace { path, needed: 0 },
+        raft_engine::Error::Io(error) if is_no_space(&error) => {
+            StoreError::NoSpace { path, needed: FILE_HEADER_BYTES as u64 }
+        }
         raft_engine::Error::Io(error) => StoreError::Io { path, action: "open", detail: error.to_string() },
         // The only error that raft-engine wraps as "other" when opening is its folder's lock.
         raft_engine::Error::Other(error) if error.to_string().contains("lock") => StoreError::Locked { path },

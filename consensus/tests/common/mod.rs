@@ -283,6 +283,13 @@ impl Cluster {
         }
     }
 
+    /// Lets time pass for one node alone.
+    pub fn run_ticks_of(&mut self, id: u64, ticks: usize) {
+        for _ in 0..ticks {
+            self.node(id).unwrap().tick();
+        }
+    }
+
     /// Lets time pass in a cluster in which nothing goes wrong.
     #[track_caller]
     pub fn run(&mut self, ticks: usize) {
