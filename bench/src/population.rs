@@ -116,10 +116,11 @@ impl Population {
 
     /// An entry of `count` single transfers, each in an envelope of [`TRANSFER_BYTES`] in all; then `advance_ms` pass.
     pub fn singles(&mut self, count: usize, advance_ms: u64) -> Vec<u8> {
+        // All fields but the memo have fixed lengths.
+        let overhead = self.envelope(0, vec![self.transfer(0, 1)]).len();
         let mut envelopes = Vec::with_capacity(count);
         for _ in 0..count {
             let (from, to) = self.pair();
-            let overhead = self.envelope(from, vec![self.transfer(to, 1)]).len();
             let transfer = self.transfer(to, 1 + TRANSFER_BYTES - overhead);
             envelopes.push(self.envelope(from, vec![transfer]));
         }
@@ -129,6 +130,8 @@ impl Population {
     /// An entry of `envelopes` envelopes with `batch` transfers each, every command of [`TRANSFER_BYTES`] in the batch's
     /// encoding; then `advance_ms` pass.
     pub fn batches(&mut self, envelopes: usize, batch: usize, advance_ms: u64) -> Vec<u8> {
+        // The lengths of memo, transfer and command take a byte more each above 127.
+        let overhead = v1::Batch { commands: vec![self.transfer(0, 1)] }.encoded_len() + 3;
         let mut all = Vec::with_capacity(envelopes);
         for _ in 0..envelopes {
             let from = self.any();
@@ -136,8 +139,6 @@ impl Population {
             while commands.len() < batch {
                 let to = self.any();
                 if to != from {
-                    // The lengths of memo, transfer and command take a byte more each above 127.
-                    let overhead = v1::Batch { commands: vec![self.transfer(to, 1)] }.encoded_len() + 3;
                     commands.push(self.transfer(to, 1 + TRANSFER_BYTES - overhead));
                 }
             }

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// First bytes of every file.
 const MAGIC: &[u8] = b"MatrixAI/snapshot-file/v1\n";
-/// Bytes of the state in one frame.
-pub const FRAME_BYTES: usize = 1 << 20;
 /// Longest frame that is read.
 const FRAME_BYTES_MAX: usize = 2 << 20;
 /// Length and hash before a frame.
