@@ -26,6 +26,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The artifact store's limits.
     pub artifacts: Artifacts,
+    /// When snapshots are taken, and how much of the log stays.
+    pub snapshots: Snapshots,
 }
 
 /// `host:port` of each server; port 0 picks one and remembers it.
@@ -60,6 +62,18 @@ pub struct Telemetry {
 pub struct Artifacts {
     /// Most bytes kept on this coordinator's disk.
     pub bytes_max: u64,
+}
+
+/// When snapshots are taken, and how much of the log stays behind them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshots {
+    /// A snapshot is taken after this many bytes of log.
+    pub log_bytes: u64,
+    /// And after this many entries.
+    pub log_entries: u64,
+    /// Entries that stay in the log behind the newest snapshot, for members that were away for moments.
+    pub tail_entries: u64,
 }
 
 /// Why settings were refused.
@@ -139,6 +153,12 @@ impl Config {
             let what = "0 bytes would store nothing".to_owned();
             return Err(ConfigError::Value { key: "artifacts.bytes_max", what });
         }
+        if self.snapshots.log_bytes == 0 || self.snapshots.log_entries == 0 {
+            let what = "0 would take a snapshot of every entry; 1 and more are allowed".to_owned();
+            let bytes = self.snapshots.log_bytes == 0;
+            let key = if bytes { "snapshots.log_bytes" } else { "snapshots.log_entries" };
+            return Err(ConfigError::Value { key, what });
+        }
         Ok(())
     }
 
@@ -203,5 +223,6 @@ mod tests {
         assert!(refused("data = \"/a\"\n[listen]\ngrpc = \"nonsense\"\n").contains("host:port"));
         assert!(refused("data = \"/a\"\nadvertise = \"a:1\"\n").contains("without a port"));
         assert!(refused("data = \"/a\"\n[artifacts]\nbytes_max = 0\n").contains("bytes_max"));
+        assert!(refused("data = \"/a\"\n[snapshots]\nlog_entries = 0\n").contains("snapshots.log_entries"));
     }
 }

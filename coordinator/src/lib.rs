@@ -32,7 +32,7 @@ mod startup;
 mod telemetry;
 mod web;
 
-pub use config::{Artifacts, Config, ConfigError, Listen, Log, Telemetry};
+pub use config::{Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry};
 pub use edge::wire_outcome;
 pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;

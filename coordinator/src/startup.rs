@@ -377,8 +377,11 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
     let mut consensus = open_log(shared, config, &start)?;
     let writer = consensus.writer();
+    let config::Snapshots { log_bytes, log_entries, tail_entries } = shared.config().snapshots;
+    let log_bytes = usize::try_from(log_bytes).unwrap_or(usize::MAX);
+    let policy = Policy { log_bytes, log_entries, tail_entries };
     let kept = snapshots.indices().map_err(|error| error.to_string())?;
-    let compaction = Compaction::new(Policy::default(), start.index, start.term, start.members.clone(), kept);
+    let compaction = Compaction::new(policy, start.index, start.term, start.members.clone(), kept);
     if let Some(newest) = newest {
         consensus.snapshot_taken(newest);
     }
