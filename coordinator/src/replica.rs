@@ -53,6 +53,9 @@ const TICK_LEAST_MS: u64 = 25;
 /// Bytes of committed entries at the applier beyond which a leader proposes nothing more: what is submitted then waits
 /// where it is bounded, until it is refused. (The node itself stops delivering at twice as much.)
 const APPLYING_BYTES_MAX: usize = 32 << 20;
+/// Writes with entries of this leader's own that may be on their way before the next are proposed. What arrives meanwhile
+/// shares an entry, and with it a message, a sync, an apply and a view; more in flight would only make the entries smaller.
+const PROPOSED_WRITES_MAX: usize = 2;
 /// Cycles of the node in one drain, so that what has arrived meanwhile gets its turn.
 const CYCLES_MAX: usize = 32;
 
@@ -325,6 +328,9 @@ pub struct Replica<S: LogStore> {
     applying_bytes: usize,
     compaction: Compaction,
     disk: Disk,
+    /// Whether something was proposed since the last cycle, and the writes on their way that hold such.
+    proposed: bool,
+    proposed_writes: VecDeque<u64>,
     ticked_at: Option<u64>,
     /// The newest closed epoch whose root is to be computed once the one before is.
     root_due: Option<RootDue>,
@@ -341,6 +347,8 @@ impl<S: LogStore> Replica<S> {
         Self {
             compaction,
             disk: Disk::default(),
+            proposed: false,
+            proposed_writes: VecDeque::new(),
             node,
             core,
             reads: Reads::new(first_context),
@@ -400,7 +408,7 @@ impl<S: LogStore> Replica<S> {
             if self.stopped {
                 break;
             }
-            if self.applying_bytes < APPLYING_BYTES_MAX {
+            if self.applying_bytes < APPLYING_BYTES_MAX && self.proposed_writes.len() < PROPOSED_WRITES_MAX {
                 self.event(Event::Flush, now);
             }
             self.ask_for_reads(now);
@@ -536,7 +544,10 @@ impl<S: LogStore> Replica<S> {
         while let Some(action) = queue.pop_front() {
             match action {
                 Action::Propose { number, entry, envelopes } => match propose(&mut self.node, entry) {
-                    Ok(()) => self.work.push(Io::Proposed { envelopes }),
+                    Ok(()) => {
+                        self.proposed = true;
+                        self.work.push(Io::Proposed { envelopes });
+                    }
                     Err(why) => queue.extend(self.core.on(Event::Dropped { number, why }, now)),
                 },
                 Action::Reply { caller, reply } => self.work.push(Io::Reply { caller, reply }),

@@ -12,7 +12,12 @@ impl<S: LogStore> Replica<S> {
     pub(super) fn cycle(&mut self, now: u64) -> Result<(), Error> {
         let work = &mut self.work;
         let mut output = self.node.ready(&mut |messages| send(messages, work))?;
-        self.work.extend(output.write.take().map(Io::Write));
+        if let Some(write) = output.write.take() {
+            if std::mem::take(&mut self.proposed) {
+                self.proposed_writes.push_back(write.number());
+            }
+            self.work.push(Io::Write(write));
+        }
         self.turn(&output, now);
         if let Some(index) = output.restore {
             // Its answer takes a batch off like any other.
@@ -35,6 +40,7 @@ impl<S: LogStore> Replica<S> {
 
     pub(super) fn written(&mut self, number: u64) {
         self.disk_has_room();
+        self.proposed_writes.retain(|proposed| *proposed > number);
         let work = &mut self.work;
         if let Err(error) = self.node.written(number, &mut |messages| send(messages, work)) {
             self.stop(error.to_string());

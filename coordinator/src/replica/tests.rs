@@ -157,6 +157,24 @@ fn nothing_is_acknowledged_before_it_is_written() {
 }
 
 #[test]
+fn what_arrives_while_the_disk_is_busy_shares_an_entry() {
+    let (mut plant, leader) = led();
+    plant.hold_writer(leader, true);
+    let before = plant.replica(leader).node().status().last;
+    for caller in 0..20 {
+        plant.submit(leader, caller, &signer(50 + u8::try_from(caller).unwrap()), create());
+        plant.settle();
+    }
+    let entries = plant.replica(leader).node().status().last - before;
+    assert_eq!(entries, PROPOSED_WRITES_MAX as u64, "the rest waits");
+    plant.hold_writer(leader, false);
+    plant.pass(100);
+    assert_eq!(plant.replies(leader).len(), 20);
+    let entries = plant.replica(leader).node().status().last - before;
+    assert_eq!(entries, PROPOSED_WRITES_MAX as u64 + 1, "in one entry");
+}
+
+#[test]
 fn a_leader_with_a_full_disk_gives_way_at_once_and_comes_back_by_itself() {
     let (mut plant, leader) = led();
     let (disk, _) = plant.disk(leader);
