@@ -49,7 +49,7 @@ pub type Reader = u64;
 
 /// Ticks that piled up while the process stood still count as one: they would start an election before the messages
 /// that waited as long have been read.
-const TICK_LEAST_MS: u64 = 25;
+const TICK_LEAST_MS: u64 = 15;
 /// Bytes of committed entries at the applier beyond which a leader proposes nothing more: what is submitted then waits
 /// where it is bounded, until it is refused. (The node itself stops delivering at twice as much.)
 const APPLYING_BYTES_MAX: usize = 32 << 20;
