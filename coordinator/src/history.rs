@@ -6,8 +6,10 @@
 //! delivered: then the index notes from which log entry on it is complete, and every statement says so. sled syncs lazily and
 //! may refuse its folder after a crash: then the folder is set aside and a new one is filled from there. It is written by
 //! a thread of its own, behind apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
+//! How rows lie in sled is [`runs`]' to know.
 
 mod room;
+mod runs;
 
 use crate::telemetry::Metrics;
 use matrixai_protocol::Hash;
@@ -16,12 +18,13 @@ use matrixai_state::{
     ids::{AccountId, JobId},
 };
 use room::Room;
+use runs::Runs;
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, PoisonError, RwLock,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -48,7 +51,7 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Key of the one [`Meta`] record. Movements' keys are longer.
 const META_KEY: &[u8] = b"meta";
@@ -91,6 +94,7 @@ struct Meta {
     sequence: u64,
     /// Every movement of this log entry and later ones up to `sequence` is in; 0 when nothing was ever missed.
     complete_from: u64,
+    runs: Runs,
 }
 
 /// A page of a statement.
@@ -138,11 +142,18 @@ pub(crate) struct History {
 
 #[derive(Debug)]
 struct Running {
-    db: sled::Db,
+    shelf: Arc<Shelf>,
     queue: SyncSender<Told>,
     room: Arc<Room>,
     /// Newest log index whose movements are in.
     written: watch::Receiver<u64>,
+}
+
+/// The rows and where they are. Whoever reads holds the lock, for a merge takes blocks away.
+#[derive(Debug)]
+struct Shelf {
+    db: sled::Db,
+    meta: RwLock<Meta>,
 }
 
 /// What the writer is told.
@@ -194,12 +205,13 @@ impl History {
         let (queue, entries) = sync_channel(QUEUE_ENTRIES);
         let (progress, written) = watch::channel(0);
         let room = Arc::new(Room::new(QUEUE_MOVEMENTS));
-        let writer = Writer { db: db.clone(), meta, progress, metrics: self.metrics.clone(), room: room.clone() };
+        let shelf = Arc::new(Shelf { db, meta: RwLock::new(meta) });
+        let writer = Writer { shelf: shelf.clone(), progress, metrics: self.metrics.clone(), room: room.clone() };
         thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&entries))
             .map_err(|error| failed("start the writer of", error.to_string()))?;
-        let first = self.running.set(Running { db, queue, room, written }).is_ok();
+        let first = self.running.set(Running { shelf, queue, room, written }).is_ok();
         assert!(first, "the statement index is started once");
         self.skip_to(index, movements);
         Ok(())
@@ -246,8 +258,8 @@ impl History {
             Ok(Err(_)) => return Err(HistoryError::Stopped),
             Err(_) => return Err(HistoryError::Behind { written: *running.written.borrow(), wanted: index }),
         }
-        let db = running.db.clone();
-        let read = spawn_blocking(move || read(&db, account, before, limit.min(STATEMENT_MAX))).await;
+        let shelf = running.shelf.clone();
+        let read = spawn_blocking(move || shelf.read(account, before, limit.min(STATEMENT_MAX))).await;
         match read {
             Ok(Ok(statement)) => Ok(statement),
             Ok(Err(error)) => {
@@ -260,15 +272,14 @@ impl History {
 }
 
 struct Writer {
-    db: sled::Db,
-    meta: Meta,
+    shelf: Arc<Shelf>,
     progress: watch::Sender<u64>,
     metrics: Arc<Metrics>,
     room: Arc<Room>,
 }
 
 impl Writer {
-    fn run(mut self, told: &Receiver<Told>) {
+    fn run(self, told: &Receiver<Told>) {
         while let Ok(first) = told.recv() {
             let batch: Vec<Told> = std::iter::once(first).chain(told.try_iter().take(BATCH_ENTRIES)).collect();
             let (index, movements) = batch.iter().fold((0, 0), |(_, movements), told| match told {
@@ -284,14 +295,14 @@ impl Writer {
             self.metrics.history_lag.set(lag(self.metrics.applied_index.get().max(0).unsigned_abs(), index));
             self.progress.send_replace(index);
         }
-        if let Err(error) = self.db.flush() {
+        if let Err(error) = self.shelf.db.flush() {
             tracing::warn!(%error, "flush statement index");
         }
     }
 
-    fn write(&mut self, told: Vec<Told>) -> Result<(), sled::Error> {
-        let mut batch = sled::Batch::default();
-        let mut meta = self.meta.clone();
+    fn write(&self, told: Vec<Told>) -> Result<(), sled::Error> {
+        let known = self.shelf.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mut meta, mut rows) = (known.clone(), Vec::new());
         for told in told {
             match told {
                 Told::Snapshot { index, movements } if movements > meta.sequence => {
@@ -309,21 +320,30 @@ impl Writer {
                             continue;
                         }
                         meta.sequence = movement.sequence;
-                        batch.insert(
-                            &key(movement.account, movement.sequence),
-                            encode(&record(index, now_ms, movement))?,
-                        );
+                        rows.push(record(index, now_ms, movement));
                     }
                 }
             }
         }
-        if meta == self.meta {
+        if meta == known {
             return Ok(());
         }
+        let mut batch = sled::Batch::default();
+        meta.runs.add(&self.shelf.db, rows, &mut batch)?;
         batch.insert(META_KEY, encode(&meta)?);
-        self.db.apply_batch(batch)?;
-        self.meta = meta;
+        let mut known = self.shelf.meta.write().unwrap_or_else(PoisonError::into_inner);
+        self.shelf.db.apply_batch(batch)?;
+        *known = meta;
         Ok(())
+    }
+}
+
+impl Shelf {
+    fn read(&self, account: AccountId, before: u64, limit: usize) -> Result<Statement, sled::Error> {
+        let end = if before == 0 { u64::MAX } else { before };
+        let meta = self.meta.read().unwrap_or_else(PoisonError::into_inner);
+        let records = meta.runs.read(&self.db, account, end, limit)?;
+        Ok(Statement { records, complete_from: meta.complete_from })
     }
 }
 
@@ -374,7 +394,9 @@ fn open(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
     let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().map_err(|error| error.to_string())?;
     let meta = match db.get(META_KEY).map_err(|error| error.to_string())? {
         Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
-        None if db.is_empty() => Meta { format: FORMAT, cluster_id: *cluster_id, sequence: 0, complete_from: 0 },
+        None if db.is_empty() => {
+            Meta { format: FORMAT, cluster_id: *cluster_id, sequence: 0, complete_from: 0, runs: Runs::default() }
+        }
         None => return Err("it has no record of itself".to_owned()),
     };
     if meta.format != FORMAT || meta.cluster_id != *cluster_id {
@@ -399,28 +421,8 @@ fn set_aside(folder: &Path) -> Result<(), HistoryError> {
     Ok(())
 }
 
-fn read(db: &sled::Db, account: AccountId, before: u64, limit: usize) -> Result<Statement, sled::Error> {
-    let end = if before == 0 { u64::MAX } else { before };
-    let rows = db.range(key(account, 0)..key(account, end)).rev().take(limit);
-    let records = rows.map(|row| decode(&row?.1)).collect::<Result<_, _>>()?;
-    let meta: Option<Meta> = db.get(META_KEY)?.map(|bytes| decode(&bytes)).transpose()?;
-    Ok(Statement { records, complete_from: meta.map_or(0, |meta| meta.complete_from) })
-}
-
-/// Account, then sequence big-endian, so that a range over one account is in order.
-fn key(account: AccountId, sequence: u64) -> [u8; 28] {
-    let mut key = [0; 28];
-    key[..20].copy_from_slice(&account.0);
-    key[20..].copy_from_slice(&sequence.to_be_bytes());
-    key
-}
-
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, sled::Error> {
     postcard::to_allocvec(value).map_err(|error| sled::Error::Unsupported(error.to_string()))
-}
-
-fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, sled::Error> {
-    postcard::from_bytes(bytes).map_err(|error| sled::Error::Unsupported(error.to_string()))
 }
 
 fn lag(applied: u64, written: u64) -> i64 {
