@@ -1,10 +1,10 @@
 //! The edge: what is checked of a signed envelope before anything else looks at it. Signatures are checked here and by
 //! auditors, never by the state machine, so nothing reaches the log without passing [`check`].
 
-use crate::{directory::NotAdmitted, shared::Running};
+use crate::{directory::NotAdmitted, shared::Running, verifier::Verifier};
 use matrixai_proto::{
     decode_strict,
-    envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION},
+    envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION, SignatureError},
     v1::{self, Batch, EnrolMachine, Envelope, PeerClaim, SessionClaim, SubmitReply, command::Kind},
 };
 use matrixai_state::{
@@ -13,6 +13,8 @@ use matrixai_state::{
     outcome::Detail,
 };
 use ring::signature::{ED25519, UnparsedPublicKey};
+use std::sync::Arc;
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 /// Metadata key that names the refusal of an envelope which has no outcomes.
@@ -33,6 +35,8 @@ pub(crate) enum Stopped {
     Refused(Refusal),
     /// Its signature does not hold, so it has no signer whom an outcome could be told.
     Unsigned(Status),
+    /// Too much waits before it.
+    Busy(Status),
 }
 
 impl Stopped {
@@ -41,6 +45,7 @@ impl Stopped {
         match self {
             Self::Refused(refusal) => refusal.name(),
             Self::Unsigned(..) => "unsigned",
+            Self::Busy(..) => "busy",
         }
     }
 
@@ -50,7 +55,7 @@ impl Stopped {
             Self::Refused(refusal) => {
                 Ok(SubmitReply { index: 0, outcomes: vec![wire_outcome(&Outcome::Refused(refusal))] })
             }
-            Self::Unsigned(status) => Err(status),
+            Self::Unsigned(status) | Self::Busy(status) => Err(status),
         }
     }
 }
@@ -61,17 +66,27 @@ pub fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
     v1::Outcome { code, name: name.to_owned(), detail, id: id.map(Vec::from).unwrap_or_default() }
 }
 
-/// Checks an envelope of commands: form, cluster, signature, possession of the keys that it enrols,
-/// and what its signer's limits leave.
-pub(crate) fn check(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
-    let malformed = |what: &dyn std::fmt::Display| Stopped::Refused(Refusal::Malformed(Detail::new(what)));
+/// Checks an envelope of commands and gives it back: form, signature, cluster, possession of
+/// the keys that it enrols, and what its signer's limits leave.
+pub(crate) async fn check(
+    envelope: Envelope,
+    verifier: &Verifier,
+    view: &watch::Receiver<Arc<State>>,
+) -> Result<Envelope, Stopped> {
     if envelope.method != COMMANDS {
         return Err(malformed(&"the method must be \"commands\""));
     }
     if envelope.payload.len() > PAYLOAD_BYTES_MAX {
         return Err(malformed(&format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes")));
     }
-    signed(envelope).map_err(Stopped::Unsigned)?;
+    let (envelope, signed) = verifier.check(envelope).await.map_err(Stopped::Busy)?;
+    signed.map_err(|error| Stopped::Unsigned(bad_signature(error)))?;
+    let state = view.borrow().clone();
+    contents(&envelope, &state).map(|()| envelope)
+}
+
+/// Checks what a signed envelope holds.
+fn contents(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
     if envelope.cluster_id != *state.cluster_id() {
         return Err(Stopped::Refused(Refusal::WrongCluster));
     }
@@ -142,7 +157,15 @@ pub(crate) fn lives_at_most(claim: &Envelope, state: &State) -> Result<(), Statu
 }
 
 fn signed(envelope: &Envelope) -> Result<(), Status> {
-    envelope::verify(envelope).map_err(|error| unauthenticated("bad_signature", &error.to_string()))
+    envelope::verify(envelope).map_err(bad_signature)
+}
+
+fn bad_signature(error: SignatureError) -> Status {
+    unauthenticated("bad_signature", &error.to_string())
+}
+
+fn malformed(what: &dyn std::fmt::Display) -> Stopped {
+    Stopped::Refused(Refusal::Malformed(Detail::new(what)))
 }
 
 /// The machine key's signature over the owner's id: whoever enrols a machine must hold its key.

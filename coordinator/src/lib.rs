@@ -30,6 +30,7 @@ mod shared;
 pub mod snapshots;
 mod startup;
 mod telemetry;
+mod verifier;
 mod web;
 
 pub use config::{Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry};

@@ -7,7 +7,7 @@
 use crate::{
     actors::Replica, artifacts::Artifacts, config::Config, directory::Directory, edge, events::EventRing,
     history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace,
-    snapshots::Snapshots, telemetry::Metrics,
+    snapshots::Snapshots, telemetry::Metrics, verifier::Verifier,
 };
 use matrixai_proto::{
     envelope::Signer,
@@ -46,6 +46,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     live: Arc<Live>,
     initialised: watch::Sender<bool>,
+    verifier: Verifier,
 }
 
 /// A wish to found a cluster, with the place for its answer.
@@ -155,6 +156,7 @@ impl Shared {
             metrics,
             live,
             initialised: watch::Sender::new(false),
+            verifier: Verifier::default(),
         }))
     }
 
@@ -228,9 +230,10 @@ impl Shared {
     /// UNAUTHENTICATED and INVALID_ARGUMENT for what is wrong with the envelope itself.
     pub(crate) async fn submit(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
         let running = self.running()?;
-        if let Err(stopped) = self.checked(&envelope, running) {
-            return stopped.answer();
-        }
+        let envelope = match self.checked(envelope, running).await {
+            Ok(envelope) => envelope,
+            Err(stopped) => return stopped.answer(),
+        };
         running.replica.submit(envelope).await
     }
 
@@ -240,9 +243,10 @@ impl Shared {
     /// Those of [`Shared::submit`], and UNAVAILABLE when the leader cannot be reached.
     pub(crate) async fn submit_anywhere(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
         let running = self.running()?;
-        if let Err(stopped) = self.checked(&envelope, running) {
-            return stopped.answer();
-        }
+        let envelope = match self.checked(envelope, running).await {
+            Ok(envelope) => envelope,
+            Err(stopped) => return stopped.answer(),
+        };
         let leader = running.status.borrow().leader;
         if leader == running.node {
             return running.replica.submit(envelope).await;
@@ -253,9 +257,9 @@ impl Shared {
         running.relay.submit(&peer, envelope).await
     }
 
-    fn checked(&self, envelope: &Envelope, running: &Running) -> Result<(), edge::Stopped> {
-        let state = running.views.borrow().clone();
-        edge::check(envelope, &state).inspect_err(|stopped| self.0.metrics.refused(stopped.name()))
+    async fn checked(&self, envelope: Envelope, running: &Running) -> Result<Envelope, edge::Stopped> {
+        let checked = edge::check(envelope, &self.0.verifier, &running.views).await;
+        checked.inspect_err(|stopped| self.0.metrics.refused(stopped.name()))
     }
 
     /// Founds the cluster of this genesis.

@@ -37,7 +37,12 @@ pub fn signed_bytes(envelope: &Envelope) -> Vec<u8> {
 }
 
 #[cfg(feature = "signing")]
-pub use signing::{SignatureError, Signer, verify};
+mod verify;
+
+#[cfg(feature = "signing")]
+pub use signing::{SignatureError, Signer};
+#[cfg(feature = "signing")]
+pub use verify::{verify, verify_all};
 
 #[cfg(feature = "signing")]
 mod signing {
@@ -45,7 +50,7 @@ mod signing {
     use crate::v1::Envelope;
     use ring::{
         rand::{SecureRandom, SystemRandom},
-        signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+        signature::{Ed25519KeyPair, KeyPair},
     };
 
     /// Why an envelope's signature was refused.
@@ -60,27 +65,6 @@ mod signing {
         /// The private key's seed is unusable.
         #[error("an ed25519 seed must be 32 bytes long")]
         Seed,
-    }
-
-    /// Checks an envelope's lengths and signature.
-    ///
-    /// # Errors
-    /// [`SignatureError::Length`] names the field; [`SignatureError::Wrong`] is every other mismatch.
-    pub fn verify(envelope: &Envelope) -> Result<(), SignatureError> {
-        let lengths = [
-            ("cluster_id", envelope.cluster_id.len(), 32),
-            ("key", envelope.key.len(), 32),
-            ("command_id", envelope.command_id.len(), 16),
-            ("signature", envelope.signature.len(), 64),
-        ];
-        for (name, len, wanted) in lengths {
-            if len != wanted {
-                return Err(SignatureError::Length(name, wanted));
-            }
-        }
-        UnparsedPublicKey::new(&ED25519, &envelope.key)
-            .verify(&signed_bytes(envelope), &envelope.signature)
-            .map_err(|_| SignatureError::Wrong)
     }
 
     /// An ed25519 key that signs envelopes.
