@@ -22,8 +22,9 @@ use tonic::Status;
 
 const SUBMIT: &str = "/matrixai.v1.Ledger/Submit";
 const GET_ACCOUNT: &str = "/matrixai.v1.Accounts/GetAccount";
-/// An attempt that takes longer is made again elsewhere: a paused coordinator keeps its connections.
-const ATTEMPT_WAIT: Duration = Duration::from_millis(300);
+/// An attempt that takes longer is made again elsewhere: a paused coordinator keeps its connections. Far above what a
+/// healthy cluster takes, and short enough to find the next leader soon after its election.
+const ATTEMPT_WAIT: Duration = Duration::from_millis(500);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Accounts that only receive, and are read.
