@@ -109,6 +109,10 @@ pub(crate) struct CoordinatorArgs {
     /// Address of the web server.
     #[arg(long)]
     pub(crate) web: Option<String>,
+    /// Coordinators of the cluster to join, host:port separated by commas: fetches its genesis from one of them and
+    /// waits until the admins add this coordinator. Needed at the first start only.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
     /// End when standard input closes.
     #[arg(long, hide = true)]
     pub(crate) exit_with_parent: bool,
@@ -183,6 +187,11 @@ pub(crate) enum ClusterVerb {
         grpc: String,
         /// host:port of its web server.
         web: String,
+    },
+    /// Have the leader hand its office to another voter.
+    TransferLeader {
+        /// Its number.
+        node: u64,
     },
     /// The event feed, live.
     Watch {

@@ -13,6 +13,9 @@ pub(crate) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
     push_path(&mut flags, "data", args.data.as_ref());
     push(&mut flags, "listen.grpc", args.grpc.clone());
     push(&mut flags, "listen.web", args.web.clone());
+    if !args.join.is_empty() {
+        push(&mut flags, "join", Some(args.join.join(",")));
+    }
     let config = matrixai_coordinator::Config::load(args.config.as_deref(), &flags)
         .map_err(|error| CliError::usage(error.to_string()))?;
     if args.exit_with_parent {

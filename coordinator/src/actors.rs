@@ -84,6 +84,13 @@ impl Replica {
         answered.await.map_err(|_| stopping())?
     }
 
+    /// Begins to hand the leader's office to another voter, if this coordinator leads.
+    pub(crate) async fn transfer_leader(&self, to: u64) -> Result<(), Status> {
+        let (answer, answered) = oneshot::channel();
+        self.actor.try_send(replica::TransferLeader { to, answer }).map_err(|error| refused(&error))?;
+        answered.await.map_err(|_| stopping())?
+    }
+
     /// Hands in what another coordinator sent; waits while the mailbox is full.
     pub(crate) async fn frame(&self, frame: Frame) -> Result<(), Status> {
         match self.actor.try_send(frame) {

@@ -1,13 +1,15 @@
 //! Settings of a coordinator, in layers: the shipped `default.toml`, the user's file, `MATRIXAI__` environment
 //! variables, flags. A key nobody knows is an error, since a misspelt limit that is silently ignored is an outage later.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
 };
 
 const DEFAULTS: &str = include_str!("default.toml");
+/// Most addresses in `join`.
+const JOIN_MAX: usize = 64;
 const ENVIRONMENT_PREFIX: &str = "MATRIXAI";
 
 /// Everything a coordinator can be told.
@@ -18,6 +20,9 @@ pub struct Config {
     pub data: PathBuf,
     /// Host under which others reach this coordinator; empty: the host it listens on.
     pub advertise: String,
+    /// `host:port` of coordinators of the cluster to join; needed at the first start only, and empty for a new cluster.
+    #[serde(deserialize_with = "addresses")]
+    pub join: Vec<String>,
     /// Addresses of the servers.
     pub listen: Listen,
     /// Logging.
@@ -149,6 +154,17 @@ impl Config {
             let what = format!("{:?} must be a host name or IPv4 address without a port", self.advertise);
             return Err(ConfigError::Value { key: "advertise", what });
         }
+        if self.join.len() > JOIN_MAX {
+            let what = format!("names {} coordinators, at most {JOIN_MAX}", self.join.len());
+            return Err(ConfigError::Value { key: "join", what });
+        }
+        for address in &self.join {
+            let port =
+                address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return Err(ConfigError::Value { key: "join", what: format!("{address:?} is no host:port") });
+            }
+        }
         if self.artifacts.bytes_max == 0 {
             let what = "0 bytes would store nothing".to_owned();
             return Err(ConfigError::Value { key: "artifacts.bytes_max", what });
@@ -166,6 +182,22 @@ impl Config {
     pub(crate) fn advertised(&self, bound: SocketAddr) -> String {
         if self.advertise.is_empty() { bound.to_string() } else { format!("{}:{}", self.advertise, bound.port()) }
     }
+}
+
+/// A list, or one string with commas: variables and flags cannot hold lists.
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::List(list) => list,
+        Either::Text(text) => {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        }
+    })
 }
 
 /// The first address that a `host:port` stands for.
@@ -205,6 +237,15 @@ mod tests {
         assert_eq!(config.data, Path::new("/a"));
         assert_eq!((config.listen.grpc.as_str(), config.listen.web.as_str()), ("127.0.0.1:2", "127.0.0.1:3"));
         assert_eq!((config.log.level.as_str(), config.artifacts.bytes_max), ("debug", 77));
+    }
+
+    #[test]
+    fn addresses_to_join_are_a_list_or_separated_by_commas() {
+        let list = load("data = \"/a\"\njoin = [\"a:1\", \"b:2\"]\n", &[], &[]).unwrap();
+        let text = load("data = \"/a\"", &[("MATRIXAI__JOIN", "a:1, b:2")], &[]).unwrap();
+        assert_eq!((&list.join, list.join.len()), (&text.join, 2));
+        assert!(load("data = \"/a\"", &[], &[]).unwrap().join.is_empty());
+        assert!(refused("data = \"/a\"\njoin = \"nowhere\"\n").contains("join"));
     }
 
     #[test]

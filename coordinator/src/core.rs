@@ -11,12 +11,14 @@
 //! | [`beats`] | when the next beat is due and with whose shares |
 //! | [`liveness`] | which machines are there and which are lost |
 //! | [`dispatch`] | what each session is sent or told to stop |
+//! | [`membership`] | which change of raft's membership is next, and whether this node has left |
 //! | [`roots`] | which epoch's root this node attests, and whether it has diverged |
 //! | [`own`] | this node's own signed commands |
 
 mod beats;
 mod dispatch;
 mod liveness;
+mod membership;
 mod own;
 mod roots;
 #[cfg(test)]
@@ -32,16 +34,18 @@ use crate::{
 use beats::Beats;
 use dispatch::Dispatch;
 use liveness::Liveness;
+use matrixai_consensus::{MemberChange, Members, Progress};
 use matrixai_proto::{
     envelope::Signer,
     v1::{self, AnnounceRules, Envelope, HeldSession, LogEntry, PeerStatus, command::Kind},
 };
 use matrixai_state::{
     Applied, Effect, Outcome, State,
-    ids::{Hash, MachineId, NodeId},
+    ids::{Hash, Key, MachineId, NodeId},
     nodes::Standing,
     rules,
 };
+use membership::{Membership, Step};
 use own::{Own, Subject};
 use prost::Message as _;
 use roots::Roots;
@@ -117,6 +121,16 @@ pub enum Event {
     SessionClosed {
         session: SessionId,
     },
+    /// What the node knows of raft's members; `progress` is how far each is, on a leader.
+    Members {
+        members: Members,
+        progress: Vec<Progress>,
+        commit: u64,
+    },
+    /// Another coordinator refused this one, because it was removed from the cluster.
+    Refused {
+        by: u64,
+    },
     /// The root of the state at the end of an epoch was computed.
     RootComputed {
         epoch: u64,
@@ -142,8 +156,24 @@ pub enum Action {
     Broadcast(PeerStatus),
     /// Carry this node's own envelope to the leader.
     Relay(Envelope),
-    /// Stop the process: its state differs from the quorum's.
+    /// Propose this change of raft's members.
+    ChangeMembers(MemberChange),
+    /// Hand the leader's office to this voter.
+    TransferLeader { to: u64 },
+    /// Keep links to these coordinators, and no others.
+    Links(Vec<Address>),
+    /// Stop the process: its state differs from the quorum's, it has left the cluster, or rules are in effect that its
+    /// build does not know.
     Stop(String),
+}
+
+/// Another coordinator and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub id: u64,
+    pub key: Key,
+    /// host:port of its gRPC server.
+    pub grpc: String,
 }
 
 /// What a caller is told.
@@ -168,6 +198,8 @@ pub enum Reply {
 pub struct CoreConfig {
     pub me: u64,
     pub cluster_id: Hash,
+    /// Coordinators that a joining one was told of, for as long as its state does not know them.
+    pub told: Vec<Address>,
     pub signer: Signer,
     /// Random; keeps this process's command ids apart from those of earlier ones.
     pub boot: [u8; 8],
@@ -196,6 +228,9 @@ pub struct Core {
     liveness: Liveness,
     dispatch: Dispatch,
     roots: Roots,
+    membership: Membership,
+    /// The links that were asked for last.
+    links: Vec<Address>,
     /// When the others were last told, and when waiting things were last looked at.
     told_at: Option<u64>,
     reviewed_at: Option<u64>,
@@ -206,7 +241,7 @@ pub struct Core {
 impl Core {
     /// A core that knows nothing but its state.
     pub fn new(config: CoreConfig, state: Arc<State>) -> Self {
-        let CoreConfig { me, cluster_id, signer, boot, beat_ms, machine_timeout_ms } = config;
+        let CoreConfig { me, cluster_id, told, signer, boot, beat_ms, machine_timeout_ms } = config;
         let mut clock = LedgerClock::new(me, state.voters().map(|node| node.id.0).collect());
         clock.applied(state.now_ms());
         Self {
@@ -222,6 +257,8 @@ impl Core {
             pending: Pending::default(),
             proposals: 0,
             roots: Roots::new(me),
+            membership: Membership::new(me, told),
+            links: Vec::new(),
             beats: Beats::new(me, *signer.seed(), cluster_id, beat_ms),
             own: Own::new(signer, cluster_id, boot),
             liveness: Liveness::new(machine_timeout_ms),
@@ -259,6 +296,8 @@ impl Core {
                 }
             }
             Event::SessionClosed { session } => self.dispatch.close(session),
+            Event::Members { members, progress, commit } => self.membership.heard(members, progress, commit),
+            Event::Refused { by } => self.membership.refused(by),
             Event::RootComputed { epoch, index, root } => {
                 self.roots.computed(epoch, index, root);
                 self.attest(now, &mut actions);
@@ -418,9 +457,27 @@ impl Core {
             }
         }
         self.liveness.forget(now);
-        self.clock.follow(self.state.voters().map(|node| node.id.0));
+        self.follow_nodes(now, actions);
         self.announce(now, actions);
         self.attest(now, actions);
+    }
+
+    /// Brings clock, links and raft's membership to the nodes of the state; stops if this one is no longer among them.
+    fn follow_nodes(&mut self, now: u64, actions: &mut Vec<Action>) {
+        self.clock.follow(self.state.voters().map(|node| node.id.0));
+        let links = self.membership.links(&self.state);
+        if links != self.links {
+            self.links.clone_from(&links);
+            actions.push(Action::Links(links));
+        }
+        if let Some(why) = self.membership.left(&self.state) {
+            actions.push(Action::Stop(why));
+        } else if self.leads() {
+            actions.extend(self.membership.next(&self.state, now).map(|step| match step {
+                Step::Change(change) => Action::ChangeMembers(change),
+                Step::Transfer(to) => Action::TransferLeader { to },
+            }));
+        }
     }
 
     /// Queues one of the leader's own commands, unless one about the same thing is on its way.

@@ -1,7 +1,7 @@
 //! The coordinators as this one knows them: those of the state, live, and until the state has them those that a joining
 //! coordinator was told of when it asked for the cluster.
 
-use crate::shared::Peer;
+use crate::shared::{NodeView, Peer};
 use matrixai_state::{
     State,
     ids::NodeId,
@@ -23,13 +23,15 @@ pub(crate) enum NotAdmitted {
 #[derive(Debug)]
 pub(crate) struct Directory {
     views: watch::Receiver<Arc<State>>,
+    /// Tells who is still a member of the quorum, also of those that the admins have removed.
+    status: watch::Receiver<NodeView>,
     told: Vec<Peer>,
 }
 
 impl Directory {
     /// A directory that follows the state; `told` counts for ids that the state does not have.
-    pub(crate) fn new(views: watch::Receiver<Arc<State>>, told: Vec<Peer>) -> Self {
-        Self { views, told }
+    pub(crate) fn new(views: watch::Receiver<Arc<State>>, status: watch::Receiver<NodeView>, told: Vec<Peer>) -> Self {
+        Self { views, status, told }
     }
 
     /// The coordinators that have not left, in order of id.
@@ -53,12 +55,23 @@ impl Directory {
         self.views.borrow().majority()
     }
 
+    /// Whether a coordinator has left. One that is removed takes part until its removal is in force: its vote may be
+    /// what that takes.
+    pub(crate) fn has_left(&self, id: u64) -> bool {
+        self.left(&self.views.borrow(), id)
+    }
+
+    fn left(&self, state: &State, id: u64) -> bool {
+        let removed = state.node(NodeId(id)).is_some_and(|row| row.standing == Standing::Removed);
+        removed && !self.status.borrow().members.contains(id)
+    }
+
     /// Whether the holder of this key is the coordinator of this number.
     pub(crate) fn admit(&self, id: u64, key: &[u8]) -> Result<(), NotAdmitted> {
         let state = self.views.borrow();
         match state.node(NodeId(id)) {
             Some(row) if row.key != key => Err(NotAdmitted::Unknown),
-            Some(row) if row.standing == Standing::Removed => Err(NotAdmitted::Removed),
+            Some(_) if self.left(&state, id) => Err(NotAdmitted::Removed),
             Some(_) => Ok(()),
             None if self.told.iter().any(|peer| peer.id == id && peer.key == key) => Ok(()),
             None => Err(NotAdmitted::Unknown),

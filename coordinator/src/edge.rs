@@ -126,10 +126,13 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, running: &Running) -> Result<
     match running.directory.admit(claimed.from, &claim.key) {
         Ok(()) => Ok(claimed.from),
         Err(NotAdmitted::Unknown) => Err(unknown()),
-        Err(NotAdmitted::Removed) => {
-            Err(unauthenticated(Refusal::NodeRemoved.name(), &Refusal::NodeRemoved.to_string()))
-        }
+        Err(NotAdmitted::Removed) => Err(removed()),
     }
+}
+
+/// What a coordinator that has left the cluster is told.
+pub(crate) fn removed() -> Status {
+    unauthenticated(Refusal::NodeRemoved.name(), &Refusal::NodeRemoved.to_string())
 }
 
 /// The payload of a claim with a signature that holds, for this cluster, and not expired by ledger time.

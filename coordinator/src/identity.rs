@@ -1,9 +1,12 @@
 //! The data folder: who this coordinator is and which cluster it belongs to. Nothing outside this folder is opened.
 //!
 //! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
-//! `ports.json` (ports picked on the first start), `genesis` (the cluster), `log-begun` (this node has acknowledged
-//! entries: without its log it must not come back), and the folders `raft`, `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the old or the new one.
+//! `ports.json` (ports picked on the first start), `genesis` (the cluster), `seat.json` (the place of a coordinator that
+//! joined), `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
+//! `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the
+//! old or the new one.
 
+use crate::join::Seat;
 use matrixai_proto::envelope::Signer;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -164,6 +167,21 @@ impl Folder {
         write(&self.root.join("genesis"), genesis, PUBLIC)?;
         let format = format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis));
         write(&self.root.join("format"), format.as_bytes(), PUBLIC)
+    }
+
+    /// The place in a cluster that this coordinator joined; none for one that the genesis names.
+    pub(crate) fn seat(&self) -> Result<Option<Seat>, FolderError> {
+        let path = self.root.join("seat.json");
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let seat = serde_json::from_slice(&bytes);
+        seat.map(Some)
+            .map_err(|error| FolderError::Foreign { path, what: format!("is no place in a cluster: {error}") })
+    }
+
+    /// Keeps the place. To be called before the folder is made the cluster's.
+    pub(crate) fn sit(&self, seat: &Seat) -> Result<(), FolderError> {
+        let json = serde_json::to_vec(seat).expect("numbers and strings are JSON");
+        write(&self.root.join("seat.json"), &json, PUBLIC)
     }
 
     /// The remembered ports; zeros before the first start.

@@ -20,6 +20,7 @@ pub mod files;
 mod grpc;
 mod history;
 mod identity;
+mod join;
 mod links;
 mod live;
 pub mod pending;

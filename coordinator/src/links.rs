@@ -78,7 +78,7 @@ impl Links {
         if let Some((_, channel)) = channels.get(&to.id).filter(|(address, _)| *address == to.grpc) {
             return Some(channel.clone());
         }
-        match endpoint(to) {
+        match endpoint(to.id, &to.grpc) {
             Ok(endpoint) => {
                 let channel = endpoint.connect_lazy();
                 channels.insert(to.id, (to.grpc.clone(), channel.clone()));
@@ -125,9 +125,9 @@ impl peers::Peers for Links {
 ///
 /// # Errors
 /// When its address is none.
-pub(crate) fn endpoint(peer: &Peer) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", peer.grpc))
-        .map_err(|error| format!("node {}'s address {:?}: {error}", peer.id, peer.grpc))?;
+pub(crate) fn endpoint(id: u64, grpc: &str) -> Result<Endpoint, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{grpc}"))
+        .map_err(|error| format!("node {id}'s address {grpc:?}: {error}"))?;
     Ok(endpoint
         .connect_timeout(CONNECT_WAIT)
         .tcp_nodelay(true)

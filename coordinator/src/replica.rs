@@ -18,6 +18,7 @@
 //! a durable snapshot **and** behind what is sealed into segments ([`compaction`]). Everything that waits is bounded: what
 //! is full is refused or, where it comes from the log, left there until there is room.
 
+mod acting;
 mod applier;
 pub mod compaction;
 mod cycle;
@@ -28,7 +29,7 @@ mod tests;
 pub use applier::{AppliedBatch, Applier, EntryNews, RootDue};
 
 use crate::{
-    core::{Action, Core, Event, Reply, SessionId, ToWorker},
+    core::{Address, Core, Event, Reply, SessionId, ToWorker},
     pending::{Caller, Waiting},
     reads::{ReadMode, Reads},
     shared::Role,
@@ -76,6 +77,11 @@ pub enum Input {
         raft: Vec<Vec<u8>>,
         /// Its clock, share and sessions.
         status: Option<PeerStatus>,
+    },
+    /// Another coordinator refused this one, because it was removed from the cluster.
+    Refused {
+        /// Its number.
+        by: u64,
     },
     /// Messages to this coordinator are being lost.
     Unreachable {
@@ -183,6 +189,8 @@ pub enum Io {
     },
     /// Tell the other coordinators.
     Broadcast(PeerStatus),
+    /// Keep links to these coordinators, and no others: they are whom messages go to.
+    Links(Vec<Address>),
     /// Write this behind what was given before, and answer with [`Input::Written`] or [`Input::WriteFailed`].
     Write(Write),
     /// Try the writes that were refused again.
@@ -374,6 +382,7 @@ impl<S: LogStore> Replica<S> {
         match input {
             Input::Tick { wall_ms } => self.tick(wall_ms, now),
             Input::Peer { from, raft, status } => self.heard(from, raft, status, now),
+            Input::Refused { by } => self.event(Event::Refused { by }, now),
             Input::Unreachable { peer } => self.node.report_unreachable(peer),
             Input::Submit { caller, envelope } => self.event(Event::Submitted { caller, envelope }, now),
             Input::View { reader, mode } => self.read(reader, mode, now),
@@ -470,6 +479,15 @@ impl<S: LogStore> Replica<S> {
         self.node.entries(from, end, max_bytes).inspect_err(|error| self.stop(error.to_string()))
     }
 
+    /// Begins to hand the leader's office to another voter.
+    ///
+    /// # Errors
+    /// [`ProposeError`] when this one does not lead, or the other cannot.
+    pub fn transfer_leader(&mut self, to: u64) -> Result<(), ProposeError> {
+        self.busy = true;
+        self.node.transfer_leader(to)
+    }
+
     /// Closes the sessions that are not alive: a lost close must not keep a machine there.
     pub fn retain_sessions(&mut self, alive: impl Fn(SessionId) -> bool) {
         self.core.retain_sessions(alive);
@@ -485,6 +503,9 @@ impl<S: LogStore> Replica<S> {
         for reader in self.reads.late(now) {
             self.work.push(Io::NoView { reader, why: NoView::Late });
         }
+        let status = self.node.status();
+        let progress = self.node.progress();
+        self.event(Event::Members { members: status.members, progress, commit: status.commit }, now);
         self.event(Event::Tick { wall_ms }, now);
     }
 
@@ -538,44 +559,10 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    /// Hands an event to the core and does what it wants. What that leads to is queued behind it.
-    fn event(&mut self, event: Event, now: u64) {
-        let mut queue = VecDeque::from(self.core.on(event, now));
-        while let Some(action) = queue.pop_front() {
-            match action {
-                Action::Propose { number, entry, envelopes } => match propose(&mut self.node, entry) {
-                    Ok(()) => {
-                        self.proposed = true;
-                        self.work.push(Io::Proposed { envelopes });
-                    }
-                    Err(why) => queue.extend(self.core.on(Event::Dropped { number, why }, now)),
-                },
-                Action::Reply { caller, reply } => self.work.push(Io::Reply { caller, reply }),
-                Action::Decided { waited_ms } => self.work.push(Io::Decided { waited_ms }),
-                Action::Send { session, message } => self.work.push(Io::ToWorker { session, message }),
-                Action::End { session } => self.work.push(Io::EndSession { session }),
-                Action::Broadcast(status) => self.work.push(Io::Broadcast(status)),
-                Action::Relay(envelope) => self.work.push(Io::Relay { leader: self.place.leader, envelope }),
-                Action::Stop(reason) => return self.stop(reason),
-            }
-        }
-    }
-
     fn stop(&mut self, reason: String) {
         if !self.stopped {
             self.stopped = true;
             self.work.push(Io::Stop(reason));
         }
     }
-}
-
-fn propose<S: LogStore>(node: &mut Node<S>, entry: Vec<u8>) -> Result<(), Reply> {
-    node.propose(entry).map_err(|error| match error {
-        ProposeError::NotLeader { .. } => Reply::NotLeader,
-        ProposeError::Busy => Reply::Full,
-        ProposeError::TooLarge { .. } | ProposeError::Empty | ProposeError::Members(_) | ProposeError::Stopped => {
-            tracing::error!(%error, "an entry was not taken");
-            Reply::Full
-        }
-    })
 }

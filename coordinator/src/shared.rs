@@ -9,6 +9,7 @@ use crate::{
     history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace,
     snapshots::Snapshots, telemetry::Metrics, verifier::Verifier,
 };
+use matrixai_consensus::{Members, Progress};
 use matrixai_proto::{
     envelope::Signer,
     v1::{Envelope, SubmitReply},
@@ -99,6 +100,10 @@ pub(crate) struct NodeView {
     pub(crate) snapshot: u64,
     /// What the log's disk lacks, while it does.
     pub(crate) disk_full: Option<NoSpace>,
+    /// Members of the quorum as the consensus has them.
+    pub(crate) members: Members,
+    /// How far each member's log is; empty where this one does not lead.
+    pub(crate) progress: Vec<Progress>,
 }
 
 /// What a coordinator is in its quorum.
@@ -329,6 +334,14 @@ impl Shared {
     pub(crate) fn check_peer_claim(&self, claim: Option<&Envelope>) -> Result<u64, Status> {
         let running = self.running()?;
         edge::peer_claim(claim, running)
+    }
+
+    /// Checks that a coordinator whose stream was accepted has not left the cluster since.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED with the refusal `node_removed`.
+    pub(crate) fn still_admitted(&self, from: u64) -> Result<(), Status> {
+        if self.running()?.directory.has_left(from) { Err(edge::removed()) } else { Ok(()) }
     }
 
     /// The newest events.

@@ -5,12 +5,13 @@ use crate::{
     artifacts::Artifacts,
     clock,
     config::{self, Config, ConfigError},
-    core::{Core, CoreConfig},
+    core::{Address, Core, CoreConfig},
     directory::{self, Directory},
     files::OsFiles,
     grpc,
     history::History,
     identity::{Folder, FolderError, Ports},
+    join::{self, Seat},
     links::Links,
     relay::Relay,
     replica::{
@@ -27,6 +28,7 @@ use matrixai_proto::envelope;
 use matrixai_state::State;
 use serde::Serialize;
 use std::{
+    future::pending,
     io::{self, Write as _},
     net::SocketAddr,
     sync::Arc,
@@ -274,8 +276,19 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let _ = ready.send(ready_line);
 
     let mut stopping = stopping;
+    let wants = !shared.config().join.is_empty() && shared.running().is_err();
+    let mut joining =
+        std::pin::pin!(async { if wants { wait_to_join(&shared, grpc_at, web_at).await } else { pending().await } });
+    let mut joined = false;
     let mut result = loop {
         tokio::select! {
+            place = &mut joining, if !joined => {
+                joined = true;
+                let taken = place.and_then(|(genesis, seat)| take_seat(&shared, &genesis, &seat, &mut threads, &fatal));
+                if let Err(why) = taken {
+                    break Err(Error::Cluster(why));
+                }
+            }
             _ = stopping.wait_for(|stopping| *stopping) => break Ok(()),
             Some(reason) = fatals.recv() => break Err(Error::Fatal(reason)),
             Some(Founding { genesis, answer }) = foundings.recv() => {
@@ -352,11 +365,37 @@ fn found(
     Ok(())
 }
 
-/// This node's number in a genesis.
+/// Waits until the admins of the cluster that this coordinator is to join have added it.
+async fn wait_to_join(shared: &Shared, grpc: SocketAddr, web: SocketAddr) -> Result<(Vec<u8>, Seat), String> {
+    let (config, key) = (shared.config(), shared.node_signer().public_key());
+    let me = format!("{}@{}@{}", hex::encode(key), config.advertised(grpc), config.advertised(web));
+    join::wait(&config.join, key, &me).await
+}
+
+/// Takes the place that the admins gave this coordinator: the folder first, so that a crash leaves one that opens.
+fn take_seat(
+    shared: &Shared,
+    genesis: &[u8],
+    seat: &Seat,
+    threads: &mut Option<Threads>,
+    fatal: &mpsc::UnboundedSender<String>,
+) -> Result<(), String> {
+    if shared.running().is_ok() {
+        // Somebody founded a cluster on it meanwhile.
+        return Ok(());
+    }
+    State::genesis(genesis).map_err(|error| error.to_string())?;
+    shared.folder().sit(seat).and_then(|()| shared.folder().found(genesis)).map_err(|error| error.to_string())?;
+    *threads = Some(join_cluster(shared, genesis, fatal.clone())?);
+    Ok(())
+}
+
+/// This node's number: in the genesis, or the one that it was given when it joined.
 fn own_number(shared: &Shared, state: &State) -> Result<u64, String> {
     let key = shared.node_signer().public_key();
-    let own = state.founding().nodes.iter().find(|node| node.key == key);
-    own.map(|node| node.id.0).ok_or_else(|| {
+    let own = state.founding().nodes.iter().find(|node| node.key == key).map(|node| node.id.0);
+    let seat = shared.folder().seat().map_err(|error| error.to_string())?;
+    own.or(seat.map(|seat| seat.node)).ok_or_else(|| {
         format!("the genesis does not name this coordinator's node key {}; see its ready line", hex::encode(key))
     })
 }
@@ -367,6 +406,8 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let node = own_number(shared, &state)?;
     let founding = state.founding().clone();
     let cluster_id = *state.cluster_id();
+    let seat = shared.folder().seat().map_err(|error| error.to_string())?;
+    let told = seat.map(|seat| seat.peers()).unwrap_or_default();
     let peers: Vec<Peer> = state.nodes().map(directory::peer).collect();
     let voters: Vec<u64> = peers.iter().map(|peer| peer.id).collect();
     let random = || envelope::random::<8>().map_err(|error| format!("random bytes: {error}"));
@@ -374,6 +415,9 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let snapshots =
         Snapshots::open(Arc::new(OsFiles), &shared.folder().snapshots()).map_err(|error| error.to_string())?;
     let (state, start, newest) = restored(&snapshots, state, &voters)?;
+    if let Some(why) = state.unsupported_rules() {
+        return Err(why);
+    }
     let config = NodeConfig::new(node, u64::from_le_bytes(random()?));
     let mut consensus = open_log(shared, config, &start)?;
     let writer = consensus.writer();
@@ -393,6 +437,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         CoreConfig {
             me: node,
             cluster_id,
+            told: told.iter().map(|peer| Address { id: peer.id, key: peer.key, grpc: peer.grpc.clone() }).collect(),
             signer: shared.folder().signer(),
             boot: random()?,
             beat_ms: founding.beat_ms,
@@ -402,7 +447,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     );
     let (views, views_of) = watch::channel(view.clone());
     let (status, status_of) = watch::channel(NodeView::default());
-    let directory = Arc::new(Directory::new(views_of.clone(), Vec::new()));
+    let directory = Arc::new(Directory::new(views_of.clone(), status_of.clone(), told));
     shared.links().start(cluster_id, node, directory.clone(), views_of.clone())?;
     let relay = Arc::new(Relay::new(shared.links().clone()));
     let first_context = u64::from_le_bytes(random()?);
@@ -411,10 +456,9 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         applier: Applier::new(state, start.term, start.members),
         writer,
         snapshots: snapshots.clone(),
-        others: peers.iter().filter(|peer| peer.id != node).cloned().collect(),
         links: shared.links().clone(),
         relay: relay.clone(),
-        all: peers.clone(),
+        directory: directory.clone(),
         events: shared.events().clone(),
         history: shared.history().clone(),
         metrics: shared.metrics().clone(),

@@ -13,10 +13,14 @@ use matrixai_proto::{
 };
 use prost::Message as _;
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// Beats per epoch of a new cluster: roots are compared about twice a minute.
 const EPOCH_BEATS: u32 = 8;
 const MACHINE_TIMEOUT_MS: u64 = 3_000;
+/// How long a transfer of the leader's office may take, and the pause between two looks at it.
+const TRANSFER_WAIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const FAUCET_DAILY: u128 = 100_000_000_000;
 const FAUCET_TOTAL: u128 = 1_000_000_000_000_000;
 
@@ -38,6 +42,7 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
         ClusterVerb::Move { node, grpc, web } => {
             admin::propose(desk, Action::SetNodeAddress(v1::SetNodeAddress { node, grpc, web })).await
         }
+        ClusterVerb::TransferLeader { node } => transfer_leader(desk, node).await,
         ClusterVerb::Watch { from } => watch(desk, from).await,
     }
 }
@@ -105,6 +110,37 @@ fn named(id: u64, text: &str) -> Result<v1::GenesisNode> {
     let grpc = parts.next().filter(|address| address.contains(':')).ok_or_else(wrong)?.to_owned();
     let web = parts.next().filter(|address| address.contains(':')).ok_or_else(wrong)?.to_owned();
     Ok(v1::GenesisNode { id, key, grpc, web })
+}
+
+/// Asks the leader to hand its office over, and waits until the other leads.
+async fn transfer_leader(desk: &Desk, to: u64) -> Result<()> {
+    let (client, signer) = (desk.client().await?, desk.signer()?);
+    let begun = Instant::now();
+    loop {
+        let status = client.status().await?;
+        if status.leader == to {
+            output::show(desk.format, &json!({ "leader": to }), || format!("node {to} leads"));
+            return Ok(());
+        }
+        if begun.elapsed() > TRANSFER_WAIT {
+            return Err(CliError::refused(format!(
+                "node {} still leads: is node {to} a voter, and near the log's end?",
+                status.leader
+            )));
+        }
+        if status.leader != 0 {
+            let payload = v1::TransferClaim { to }.encode_to_vec();
+            let claim = Some(client.seal(&signer, envelope::TRANSFER_LEADER, payload).await?);
+            let mut leader = v1::cluster_client::ClusterClient::new(channel(&status.leader_grpc)?);
+            match leader.transfer_leader(v1::TransferLeaderRequest { claim }).await {
+                Ok(_) => {}
+                // It led a moment ago.
+                Err(status) if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Aborted) => {}
+                Err(status) => return Err(refused(&status)),
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn status(desk: &Desk) -> Result<()> {

@@ -1,20 +1,23 @@
 //! The stream to one other coordinator: raft messages, clocks, beacon shares, sessions held. It reconnects for ever,
 //! with a growing pause; what is lost meanwhile raft sends again, and the next status replaces the last.
 
-use super::replica::{ReplicaActor, Unreachable};
+use super::replica::{Refused, ReplicaActor, Unreachable};
 use crate::{
+    core::Address,
+    edge,
     links::{self, Links},
     live::Live,
-    shared::Peer,
 };
 use actix::{
-    Actor, ActorFutureExt as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message,
+    WrapFuture as _, prelude::SendError,
 };
 use matrixai_proto::v1::{PeerAck, PeerFrame, PeerStatus, peer_client::PeerClient};
-use std::{sync::Arc, time::Duration};
+use matrixai_state::Refusal;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{Status, Streaming, transport::Endpoint};
 
 /// Messages of the replica waiting for the link.
 const MAILBOX: usize = 1_024;
@@ -28,10 +31,66 @@ const PAUSE_MOST: Duration = Duration::from_millis(1_000);
 /// Longest wait for the other side to accept the stream once the connection stands.
 const ACCEPT_WAIT: Duration = Duration::from_secs(3);
 
+/// The links that there are, by coordinator, each with what it was made for.
+#[derive(Debug)]
+pub(super) struct Peers {
+    actors: BTreeMap<u64, (Address, Addr<PeerActor>)>,
+    /// Links that are to end and had no room to be told.
+    ending: Vec<Addr<PeerActor>>,
+    arbiter: ArbiterHandle,
+    links: Arc<Links>,
+    live: Arc<Live>,
+    replica: Addr<ReplicaActor>,
+}
+
+impl Peers {
+    /// No links yet.
+    pub(super) fn new(arbiter: ArbiterHandle, links: Arc<Links>, live: Arc<Live>, replica: Addr<ReplicaActor>) -> Self {
+        Self { actors: BTreeMap::new(), ending: Vec::new(), arbiter, links, live, replica }
+    }
+
+    /// Starts links that are new, and ends those that are no longer wanted or lead elsewhere.
+    pub(super) fn keep(&mut self, wanted: Vec<Address>) {
+        let mut before = std::mem::take(&mut self.actors);
+        for address in wanted {
+            let actor = match before.remove(&address.id) {
+                Some((known, actor)) if known == address => actor,
+                moved => {
+                    self.ending.extend(moved.map(|(_, actor)| actor));
+                    let (links, live) = (self.links.clone(), self.live.clone());
+                    start(&self.arbiter, address.clone(), links, live, self.replica.clone())
+                }
+            };
+            self.actors.insert(address.id, (address, actor));
+        }
+        self.ending.extend(before.into_values().map(|(_, actor)| actor));
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.ending.retain(|link| matches!(link.try_send(Close), Err(SendError::Full(Close))));
+    }
+
+    /// Hands messages to a link; answers whether they were taken, or there is none to take them.
+    pub(super) fn send(&self, to: u64, raft: Vec<Vec<u8>>) -> bool {
+        let Some((_, peer)) = self.actors.get(&to) else { return true };
+        peer.try_send(Outgoing { raft, status: None }).is_ok()
+    }
+
+    /// Tells everybody.
+    pub(super) fn broadcast(&mut self, status: &PeerStatus) {
+        self.end();
+        for (_, peer) in self.actors.values() {
+            // A full mailbox is a slow link; the next status is newer anyway.
+            let _ = peer.try_send(Outgoing { raft: Vec::new(), status: Some(status.clone()) });
+        }
+    }
+}
+
 /// The link to one coordinator.
 #[derive(Debug)]
-pub(super) struct PeerActor {
-    to: Peer,
+struct PeerActor {
+    to: Address,
     links: Arc<Links>,
     live: Arc<Live>,
     replica: Addr<ReplicaActor>,
@@ -41,9 +100,9 @@ pub(super) struct PeerActor {
 }
 
 /// Starts the link to one coordinator.
-pub(super) fn start(
+fn start(
     arbiter: &ArbiterHandle,
-    to: Peer,
+    to: Address,
     links: Arc<Links>,
     live: Arc<Live>,
     replica: Addr<ReplicaActor>,
@@ -64,7 +123,7 @@ impl Actor for PeerActor {
 
 impl PeerActor {
     fn connect(&mut self, ctx: &mut Context<Self>) {
-        let endpoint = match links::endpoint(&self.to) {
+        let endpoint = match links::endpoint(self.to.id, &self.to.grpc) {
             Ok(endpoint) => endpoint,
             Err(why) => return tracing::error!(why, "a coordinator cannot be reached"),
         };
@@ -73,7 +132,7 @@ impl PeerActor {
         let opening = open(endpoint, first, queue);
         ctx.spawn(opening.into_actor(self).map(|acks, link, ctx| match acks {
             Ok(acks) => link.connected(frames, acks, ctx),
-            Err(why) => link.broken(&why, ctx),
+            Err(broken) => link.broken(&broken, ctx),
         }));
     }
 
@@ -82,10 +141,14 @@ impl PeerActor {
         self.frames = Some(frames);
         self.pause = PAUSE_LEAST;
         let listening = listen(acks, self.live.clone(), self.to.id);
-        ctx.spawn(listening.into_actor(self).map(|why, link, ctx| link.broken(&why, ctx)));
+        ctx.spawn(listening.into_actor(self).map(|broken, link, ctx| link.broken(&broken, ctx)));
     }
 
-    fn broken(&mut self, why: &str, ctx: &mut Context<Self>) {
+    fn broken(&mut self, Broken { why, removed }: &Broken, ctx: &mut Context<Self>) {
+        if *removed {
+            // If the replica's mailbox is full, the next attempt tells it.
+            let _ = self.replica.try_send(Refused(self.to.id));
+        }
         if self.frames.take().is_some() {
             tracing::info!(peer = self.to.id, why, "the link broke");
         } else {
@@ -96,12 +159,47 @@ impl PeerActor {
     }
 }
 
+/// Why a stream ended, or never stood.
+#[derive(Debug)]
+struct Broken {
+    why: String,
+    /// The other side says that this coordinator was removed from the cluster.
+    removed: bool,
+}
+
+impl From<String> for Broken {
+    fn from(why: String) -> Self {
+        Self { why, removed: false }
+    }
+}
+
+impl From<Status> for Broken {
+    fn from(status: Status) -> Self {
+        let refusal = status.metadata().get(edge::REFUSAL).and_then(|name| name.to_str().ok());
+        let removed = refusal == Some(Refusal::NodeRemoved.name());
+        Self { why: format!("{}: {}", status.code(), status.message()), removed }
+    }
+}
+
+/// The other coordinator has left the cluster, or is somewhere else now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Close;
+
+impl Handler<Close> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, Close: Close, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 /// Something for the other coordinator.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Outgoing {
-    pub(super) raft: Vec<Vec<u8>>,
-    pub(super) status: Option<PeerStatus>,
+struct Outgoing {
+    raft: Vec<Vec<u8>>,
+    status: Option<PeerStatus>,
 }
 
 impl Handler<Outgoing> for PeerActor {
@@ -124,24 +222,24 @@ async fn open(
     endpoint: Endpoint,
     first: PeerFrame,
     queue: mpsc::Receiver<PeerFrame>,
-) -> Result<Streaming<PeerAck>, String> {
+) -> Result<Streaming<PeerAck>, Broken> {
     let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
     let frames = tokio_stream::StreamExt::chain(tokio_stream::once(first), ReceiverStream::new(queue));
     let mut client = PeerClient::new(channel).max_encoding_message_size(FRAME_BYTES_MAX);
     match tokio::time::timeout(ACCEPT_WAIT, client.exchange(frames)).await {
         Ok(Ok(acks)) => Ok(acks.into_inner()),
-        Ok(Err(status)) => Err(format!("{}: {}", status.code(), status.message())),
-        Err(_) => Err("the stream was not accepted in time".to_owned()),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err("the stream was not accepted in time".to_owned().into()),
     }
 }
 
 /// Listens until the stream ends; answers why it did.
-async fn listen(mut acks: Streaming<PeerAck>, live: Arc<Live>, peer: u64) -> String {
+async fn listen(mut acks: Streaming<PeerAck>, live: Arc<Live>, peer: u64) -> Broken {
     loop {
         match acks.message().await {
             Ok(Some(_)) => live.heard(peer),
-            Ok(None) => return "the other side closed it".to_owned(),
-            Err(status) => return format!("{}: {}", status.code(), status.message()),
+            Ok(None) => return "the other side closed it".to_owned().into(),
+            Err(status) => return status.into(),
         }
     }
 }

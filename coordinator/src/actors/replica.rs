@@ -14,24 +14,23 @@ mod inbox;
 mod snapshotting;
 mod writing;
 
-pub(super) use inbox::{Export, OpenSession, SessionNews, Submit, Tick, Unreachable, View, WantSnapshot};
+pub(super) use inbox::{
+    Export, OpenSession, Refused, SessionNews, Submit, Tick, TransferLeader, Unreachable, View, WantSnapshot,
+};
 pub(crate) use inbox::{Exported, Frame};
 
-use super::{
-    peers::{self, PeerActor},
-    session::Carrier,
-    ticker,
-};
+use super::{peers::Peers, session::Carrier, ticker};
 use crate::{
     clock::Monotonic,
     core::SessionId,
+    directory::Directory,
     events::EventRing,
     history::History,
     links::Links,
     live::Live,
     relay::Relay,
     replica::{Applier, Input, Replica},
-    shared::{NodeView, Peer},
+    shared::NodeView,
     snapshots::Snapshots,
     telemetry::Metrics,
 };
@@ -60,6 +59,8 @@ const MAILBOX: usize = 16_384;
 const EVENTS_MAX: usize = 2_048;
 /// Time between two looks for sessions whose carrier is gone.
 const SWEEP_MS: u64 = 1_000;
+/// Time between two looks at who the members are and how far each is, for people and for who is listened to.
+const MEMBERS_EVERY_MS: u64 = 100;
 /// Bytes of entries in one page of an export.
 const EXPORT_BYTES: u64 = 1 << 20;
 
@@ -70,11 +71,9 @@ pub(crate) struct Setup {
     pub(crate) applier: Applier,
     pub(crate) writer: <EngineStore as LogStore>::Writer,
     pub(crate) snapshots: Snapshots,
-    /// The other coordinators.
-    pub(crate) others: Vec<Peer>,
     pub(crate) links: Arc<Links>,
     pub(crate) relay: Arc<Relay>,
-    pub(crate) all: Vec<Peer>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) events: Arc<EventRing>,
     pub(crate) history: Arc<History>,
     pub(crate) metrics: Arc<Metrics>,
@@ -95,7 +94,7 @@ pub(super) struct ReplicaActor {
     callers: Callers,
     readers: Readers,
     sessions: BTreeMap<SessionId, Carrier>,
-    peers: BTreeMap<u64, Addr<PeerActor>>,
+    peers: Peers,
     /// To the threads that apply and write. What waits there is bounded by the node, which delivers and gives out no more
     /// before it is applied and written.
     applying: Sender<ToApplier>,
@@ -105,7 +104,7 @@ pub(super) struct ReplicaActor {
     done: Receiver<Input>,
     doing: Sender<Input>,
     relay: Arc<Relay>,
-    all: Vec<Peer>,
+    directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     status: watch::Sender<NodeView>,
     fatal: mpsc::UnboundedSender<String>,
@@ -113,6 +112,7 @@ pub(super) struct ReplicaActor {
     pump_scheduled: bool,
     events: usize,
     swept_at: u64,
+    members_at: u64,
     stopped: bool,
 }
 
@@ -142,13 +142,8 @@ pub(super) fn start(
     let link_arbiter = links.clone();
     let actor = ReplicaActor::start_in_arbiter(writer, move |ctx: &mut Context<ReplicaActor>| {
         ctx.set_mailbox_capacity(MAILBOX);
-        let replica = ctx.address();
-        let peer = |peer: Peer| {
-            let id = peer.id;
-            (id, peers::start(&link_arbiter, peer, setup.links.clone(), setup.live.clone(), replica.clone()))
-        };
-        let peers = setup.others.into_iter().map(peer).collect();
-        ticker::start(&link_arbiter, replica);
+        ticker::start(&link_arbiter, ctx.address());
+        let peers = Peers::new(link_arbiter, setup.links, setup.live, ctx.address());
         ReplicaActor {
             replica: setup.replica,
             clock: Monotonic::start(),
@@ -162,7 +157,7 @@ pub(super) fn start(
             done,
             doing,
             relay: setup.relay,
-            all: setup.all,
+            directory: setup.directory,
             metrics: setup.metrics,
             status: setup.status,
             fatal: setup.fatal,
@@ -170,6 +165,7 @@ pub(super) fn start(
             pump_scheduled: false,
             events: 0,
             swept_at: 0,
+            members_at: 0,
             stopped: false,
         }
     });

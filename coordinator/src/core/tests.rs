@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod members;
+
 use super::*;
 use matrixai_proto::envelope::COMMANDS;
 use matrixai_state::{
@@ -74,6 +76,7 @@ impl Bench {
         let config = CoreConfig {
             me,
             cluster_id: *state.cluster_id(),
+            told: Vec::new(),
             signer: signer(u8::try_from(me).unwrap()),
             boot: [5; 8],
             beat_ms: BEAT_MS,

@@ -1,13 +1,21 @@
 //! The quorum itself: founding it, its health, its event feed, and its log for auditors.
 
 use super::Stopping;
-use crate::{clock, shared::Shared};
-use matrixai_proto::v1::{
-    AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest, GetPolicyReply,
-    GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest, NodeStatus, SaveSnapshotRequest,
-    WatchEventsRequest, cluster_server::Cluster,
+use crate::{clock, edge, shared::Shared};
+use matrixai_consensus::Members;
+use matrixai_proto::{
+    envelope::TRANSFER_LEADER,
+    v1::{
+        AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest,
+        GetPolicyReply, GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest, NodeStatus,
+        SaveSnapshotRequest, TransferClaim, TransferLeaderReply, TransferLeaderRequest, WatchEventsRequest,
+        cluster_server::Cluster,
+    },
 };
-use matrixai_state::nodes::Standing;
+use matrixai_state::{
+    Refusal, Signer,
+    nodes::{NodeRow, Standing},
+};
 use std::{pin::Pin, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -62,6 +70,25 @@ impl Cluster for ClusterService {
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyReply>, Status> {
         let state = self.shared.view_for(request.metadata()).await?;
         Ok(Response::new(super::convert::policy(&state)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderReply>, Status> {
+        let missing = || Status::unauthenticated("a claim signed by an admin or operator is missing");
+        let claim = request.into_inner().claim.ok_or_else(missing)?;
+        let running = self.shared.running()?;
+        let state = running.views.borrow().clone();
+        let TransferClaim { to } = edge::claimed(&claim, TRANSFER_LEADER, &state)?;
+        edge::lives_at_most(&claim, &state)?;
+        let signer = claim.key.as_slice().try_into().ok().and_then(|key| state.key_role(&key));
+        let may = matches!(signer, Some(Signer::Account(account)) if state.may_operate(account));
+        if !may {
+            return Err(Status::permission_denied(Refusal::NotAllowed.to_string()));
+        }
+        running.replica.transfer_leader(to).await?;
+        Ok(Response::new(TransferLeaderReply {}))
     }
 
     async fn watch_events(
@@ -156,20 +183,22 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
     };
     let view = running.status.borrow().clone();
     let state = running.views.borrow().clone();
-    let present = state.nodes().filter(|row| row.standing != Standing::Removed);
+    let here = |row: &&NodeRow| row.standing != Standing::Removed || view.members.contains(row.id.0);
+    let present = state.nodes().filter(here);
     let nodes = present.map(|row| {
         let id = row.id.0;
         let silence = if id == running.node { Some(Duration::ZERO) } else { shared.live().silence(id) };
+        let matched = view.progress.iter().find(|of| of.id == id).map_or(0, |of| of.matched);
         let heard_ms = silence.map_or(u64::MAX, |silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
         NodeStatus {
             id,
             grpc: row.grpc.clone(),
             web: row.web.clone(),
             heard_ms,
-            standing: row.standing.as_str().to_owned(),
+            standing: standing(row, &view.members).to_owned(),
             rules_version: row.rules_version,
-            matched: 0,
-            lag: 0,
+            matched,
+            lag: if view.progress.is_empty() { 0 } else { view.committed.saturating_sub(matched) },
         }
     });
     let roots = state.digest().map(|row| {
@@ -203,5 +232,14 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
             .map(|lacks| DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }),
         rules_version: state.rules_version(),
         rules_supported: matrixai_state::rules::SUPPORTED,
+    }
+}
+
+/// What a node is on the way from what raft has to what the admins want.
+fn standing(row: &NodeRow, members: &Members) -> &'static str {
+    match row.standing {
+        Standing::Voter if !members.is_voter(row.id.0) => "promoting",
+        Standing::Removed => "leaving",
+        standing => standing.as_str(),
     }
 }

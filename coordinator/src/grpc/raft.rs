@@ -37,6 +37,8 @@ impl peer_server::Peer for PeerService {
                 result = receive(&shared, from, frames, &acks) => {
                     if let Err(status) = result {
                         tracing::debug!(from, status = status.message(), "a coordinator's stream ended");
+                        // The sender may be gone.
+                        let _ = acks.send(Err(status)).await;
                     }
                 }
                 () = shared.stopping() => {}
@@ -67,6 +69,8 @@ async fn receive(
     let replica = shared.running()?.replica.clone();
     let mut received = 0;
     while let Some(PeerFrame { raft, status, .. }) = frames.message().await? {
+        // It may have left since it was let in.
+        shared.still_admitted(from)?;
         received += 1;
         shared.live().heard(from);
         let acknowledge = status.is_some();

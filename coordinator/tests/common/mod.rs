@@ -63,6 +63,16 @@ impl Member {
         member
     }
 
+    /// A coordinator that waits to be added to the cluster of these.
+    pub(crate) fn joining(addresses: &[String]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::local(folder.path()).unwrap();
+        config.join = addresses.to_vec();
+        let handle = start(config).unwrap();
+        let grpc = handle.ready().grpc.clone();
+        Self { folder, handle: Some(handle), grpc }
+    }
+
     pub(crate) fn handle(&self) -> &Handle {
         self.handle.as_ref().unwrap()
     }
@@ -100,7 +110,7 @@ impl Cluster {
             network: "test".to_owned(),
             test_network: true,
             nodes: (1..).zip(&members).map(node).collect(),
-            admin_keys: Vec::new(),
+            admin_keys: vec![admin().public_key().to_vec()],
             faucet_daily: "1000000".to_owned(),
             faucet_total: "100000000".to_owned(),
             fee_bp: 100,
@@ -194,6 +204,11 @@ impl Cluster {
             Some(get_account(address, account).await.ok()?.balance)
         }))
     }
+}
+
+/// The cluster's one admin.
+pub(crate) fn admin() -> Signer {
+    Signer::from_seed([9; 32]).unwrap()
 }
 
 pub(crate) fn transfer(to: &[u8], amount: u128) -> Kind {

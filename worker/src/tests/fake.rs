@@ -311,6 +311,13 @@ impl Cluster for Service {
         Err(Status::unimplemented("not for workers"))
     }
 
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        Err(Status::unimplemented("not for workers"))
+    }
+
     async fn watch_events(
         &self,
         _: Request<v1::WatchEventsRequest>,

@@ -1,8 +1,8 @@
 //! Carries out the replica's work: one arm per kind.
 
-use super::{ReplicaActor, applying::ToApplier, inbox::RootComputed, writing::ToWriter};
+use super::{MEMBERS_EVERY_MS, ReplicaActor, applying::ToApplier, inbox::RootComputed, writing::ToWriter};
 use crate::{
-    actors::{peers::Outgoing, session::Told},
+    actors::session::Told,
     core::{Reply, SessionId},
     edge,
     pending::Caller,
@@ -10,7 +10,7 @@ use crate::{
     shared::{LEADER, NodeView},
 };
 use actix::{AsyncContext as _, Context};
-use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
+use matrixai_proto::v1::{Envelope, SubmitReply};
 use matrixai_state::State;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::oneshot;
@@ -56,7 +56,8 @@ impl ReplicaActor {
         for io in work {
             match io {
                 Io::Send { to, raft } => self.send(to, raft),
-                Io::Broadcast(status) => self.broadcast(&status),
+                Io::Broadcast(status) => self.peers.broadcast(&status),
+                Io::Links(links) => self.peers.keep(links),
                 // The threads end before this only with a panic, which they report themselves.
                 Io::Write(write) => drop(self.writing.send(ToWriter::Write(write))),
                 Io::RetryWrites => drop(self.writing.send(ToWriter::Retry)),
@@ -88,8 +89,7 @@ impl ReplicaActor {
     }
 
     fn send(&mut self, to: u64, raft: Vec<Vec<u8>>) {
-        let Some(peer) = self.peers.get(&to) else { return };
-        if peer.try_send(Outgoing { raft, status: None }).is_err() {
+        if !self.peers.send(to, raft) {
             self.replica.on(Input::Unreachable { peer: to }, self.now());
         }
     }
@@ -130,7 +130,7 @@ impl ReplicaActor {
     /// Names the leader's address in the metadata, if there is one.
     fn with_leader(&self, mut status: Status) -> Status {
         let leader = self.replica.place().leader;
-        if let Some(peer) = self.all.iter().find(|peer| peer.id == leader)
+        if let Some(peer) = self.directory.peer(leader)
             && let Ok(address) = MetadataValue::try_from(&peer.grpc)
         {
             status.metadata_mut().insert(LEADER, address);
@@ -147,16 +147,9 @@ impl ReplicaActor {
         }
     }
 
-    fn broadcast(&mut self, status: &PeerStatus) {
-        for peer in self.peers.values() {
-            // A full mailbox is a slow link; the next status is newer anyway.
-            let _ = peer.try_send(Outgoing { raft: Vec::new(), status: Some(status.clone()) });
-        }
-    }
-
     /// Sends this node's own envelope to the leader. What gets lost is sent again by the core.
     fn relay(&self, leader: u64, envelope: Envelope) {
-        let Some(peer) = self.all.iter().find(|peer| peer.id == leader).cloned() else { return };
+        let Some(peer) = self.directory.peer(leader) else { return };
         let relay = self.relay.clone();
         self.runtime.spawn(async move {
             if let Err(status) = relay.submit(&peer, envelope).await {
@@ -181,6 +174,11 @@ impl ReplicaActor {
     pub(super) fn publish_status(&mut self) {
         let figures = self.replica.figures();
         let sessions = u32::try_from(figures.sessions).unwrap_or(u32::MAX);
+        let now = self.now();
+        let look = now.saturating_sub(self.members_at) >= MEMBERS_EVERY_MS;
+        if look {
+            self.members_at = now;
+        }
         self.status.send_if_modified(|view| {
             let Figures { committed, applied, first, snapshot, .. } = figures;
             let new = NodeView { committed, applied, sessions, log_first: first, snapshot, ..view.clone() };
@@ -188,6 +186,11 @@ impl ReplicaActor {
             *view = new;
             changed
         });
+        if look {
+            let node = self.replica.node();
+            let (members, progress) = (node.status().members, node.progress());
+            self.status.send_modify(|view| (view.members, view.progress) = (members, progress));
+        }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.applied_index.set(gauge(figures.applied));
         self.metrics.committed_index.set(gauge(figures.committed));

@@ -3,7 +3,7 @@
 use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS};
 use crate::{core::SessionId, pending::Waiting, reads::ReadMode, replica::Input};
 use actix::{Context, Handler, Message};
-use matrixai_consensus::Committed;
+use matrixai_consensus::{Committed, ProposeError};
 use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
 use matrixai_protocol::sha256;
 use matrixai_state::{
@@ -144,6 +144,41 @@ impl Handler<Unreachable> for ReplicaActor {
 
     fn handle(&mut self, Unreachable(peer): Unreachable, ctx: &mut Context<Self>) {
         self.on(Input::Unreachable { peer }, ctx);
+    }
+}
+
+/// Another coordinator says that this one was removed from the cluster.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Refused(pub(in crate::actors) u64);
+
+impl Handler<Refused> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, Refused(by): Refused, ctx: &mut Context<Self>) {
+        self.on(Input::Refused { by }, ctx);
+    }
+}
+
+/// A wish that another voter leads.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct TransferLeader {
+    pub(in crate::actors) to: u64,
+    pub(in crate::actors) answer: oneshot::Sender<Result<(), Status>>,
+}
+
+impl Handler<TransferLeader> for ReplicaActor {
+    type Result = ();
+
+    fn handle(&mut self, TransferLeader { to, answer }: TransferLeader, ctx: &mut Context<Self>) {
+        let begun = self.replica.transfer_leader(to).map_err(|error| match error {
+            ProposeError::Members(why) => Status::failed_precondition(why),
+            error => Status::unavailable(error.to_string()),
+        });
+        // Whoever asked may be gone.
+        let _ = answer.send(begun);
+        self.schedule(ctx);
     }
 }
 

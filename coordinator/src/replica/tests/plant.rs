@@ -175,7 +175,7 @@ impl Plant {
                 member.replica.on(Input::RootComputed { epoch, index, root: view.root() }, now);
             }
             Io::Stop(reason) => panic!("replica {from} stopped: {reason}"),
-            Io::Relay { .. } | Io::Decided { .. } | Io::Proposed { .. } | Io::Place(_) => {}
+            Io::Relay { .. } | Io::Decided { .. } | Io::Proposed { .. } | Io::Place(_) | Io::Links(_) => {}
             Io::ToWorker { .. } | Io::EndSession { .. } => panic!("there are no workers"),
         }
     }
@@ -334,6 +334,7 @@ impl Member {
         let core = CoreConfig {
             me: id,
             cluster_id: *state.cluster_id(),
+            told: Vec::new(),
             signer: signer(u8::try_from(id).unwrap()),
             boot: [u8::try_from(id).unwrap(); 8],
             beat_ms: founding.beat_ms,

@@ -1,0 +1,99 @@
+//! Changes of membership, and the end of a node that has left.
+
+use super::*;
+
+/// Members as raft has them; learners and joint changes cannot be made from outside, but read.
+fn members(voters: &[u64], learners: &[u64]) -> Members {
+    let field = |number: u8, ids: &[u64]| -> Vec<u8> {
+        ids.iter().flat_map(|id| [number << 3, u8::try_from(*id).unwrap()]).collect()
+    };
+    Members::decode(&[field(1, voters), field(2, learners)].concat()).unwrap()
+}
+
+fn progress(all: &[(u64, u64)]) -> Vec<Progress> {
+    all.iter()
+        .map(|(id, matched)| Progress { id: *id, matched: *matched, active: true, needs_snapshot: false })
+        .collect()
+}
+
+fn admin(bench: &mut Bench, action: v1::admin_action::Kind) {
+    let action = Some(v1::AdminAction { kind: Some(action) });
+    let expires_ms = WALL + bench.now + 60_000;
+    bench.submit(1, &signer(9), vec![Kind::Propose(v1::Propose { action, expires_ms })]);
+    bench.commit();
+}
+
+fn changes(actions: Vec<Action>) -> Vec<MemberChange> {
+    let change = |action| match action {
+        Action::ChangeMembers(change) => Some(change),
+        _ => None,
+    };
+    actions.into_iter().filter_map(change).collect()
+}
+
+#[test]
+fn a_leader_brings_raft_to_what_the_admins_want_one_step_at_a_time() {
+    use v1::admin_action::Kind as Admin;
+    let mut bench = Bench::leader();
+    let raft = |voters: &[u64], learners: &[u64], far: &[(u64, u64)]| Event::Members {
+        members: members(voters, learners),
+        progress: progress(far),
+        commit: 10_000,
+    };
+    bench.on(raft(&[1, 2, 3], &[], &[(1, 10_000), (2, 10_000), (3, 9_999)]));
+    assert!(changes(bench.pass(1_000)).is_empty(), "state and raft agree");
+
+    let key = signer(4).public_key().to_vec();
+    admin(&mut bench, Admin::AddNode(v1::AddNode { key, grpc: "a:1".to_owned(), web: "a:2".to_owned() }));
+    let actions = bench.pass(400);
+    let linked = actions.iter().any(|action| matches!(action, Action::Links(links) if links.iter().any(|a| a.id == 4)));
+    assert!(linked, "{actions:?}");
+    assert_eq!(
+        changes(actions),
+        [MemberChange { learners: vec![4], ..MemberChange::default() }],
+        "once, until tried in vain"
+    );
+
+    // It votes once it has caught up and the admins want it.
+    bench.on(raft(&[1, 2, 3], &[4], &[(1, 10_000), (2, 10_000), (3, 9_999), (4, 10)]));
+    admin(&mut bench, Admin::PromoteNode(v1::PromoteNode { node: 4 }));
+    assert!(changes(bench.pass(2_000)).is_empty(), "it lacks too much");
+    bench.on(raft(&[1, 2, 3], &[4], &[(1, 10_000), (2, 10_000), (3, 9_999), (4, 9_500)]));
+    assert_eq!(changes(bench.pass(400)), [MemberChange { voters: vec![4], ..MemberChange::default() }]);
+    bench.on(raft(&[1, 2, 3, 4], &[], &[(1, 10_000), (2, 10_000), (3, 9_999), (4, 10_000)]));
+
+    // A follower leaves; its link stays until raft has let it go.
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 2 }));
+    assert_eq!(changes(bench.pass(400)), [MemberChange { removed: vec![2], ..MemberChange::default() }]);
+    bench.on(raft(&[1, 3, 4], &[], &[(1, 10_000), (3, 9_999), (4, 10_000)]));
+    let links: Vec<Vec<Address>> = bench
+        .pass(400)
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Links(links) => Some(links),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(links.last().unwrap().iter().map(|address| address.id).collect::<Vec<_>>(), [3, 4]);
+
+    // The leader itself leaves: first it hands its office to the voter that is furthest.
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 1 }));
+    let actions = bench.pass(400);
+    assert!(actions.iter().any(|action| matches!(action, Action::TransferLeader { to: 4 })), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Stop(_))), "it serves until it is out");
+    bench.on(Event::Role { role: Role::Follower, leader: 4 });
+    bench.on(raft(&[3, 4], &[], &[]));
+    let actions = bench.pass(400);
+    assert!(actions.iter().any(|action| matches!(action, Action::Stop(why) if why.contains("node 1"))), "{actions:?}");
+}
+
+#[test]
+fn a_node_that_slept_through_its_removal_believes_a_majority() {
+    let mut bench = Bench::new(3);
+    bench.on(Event::Members { members: members(&[1, 2, 3], &[]), progress: Vec::new(), commit: 5 });
+    bench.on(Event::Refused { by: 1 });
+    let stops = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Stop(_)));
+    assert!(!stops(bench.pass(1_000)), "one may be wrong");
+    bench.on(Event::Refused { by: 2 });
+    assert!(stops(bench.pass(1_000)));
+}

@@ -1,0 +1,136 @@
+//! Joining a cluster that exists: fetches its genesis from one of its coordinators and waits until the admins have added
+//! this one. What is fetched is kept in the folder, so that a restart needs nobody.
+
+use crate::{
+    links,
+    shared::{CONSISTENCY, Peer},
+};
+use matrixai_proto::v1::{GetGenesisRequest, GetPolicyRequest, PolicyNode, cluster_client::ClusterClient};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tonic::{Request, Status, metadata::MetadataValue};
+
+/// Pause before the coordinators are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest wait for one answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Rounds of asking between two log lines that say what is waited for.
+const ROUNDS_PER_LINE: u32 = 60;
+
+/// A place in a cluster that the genesis does not name: the number that this coordinator was given, and the coordinators
+/// that there were then. It listens to them until its own log has told it who is who.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seat {
+    /// This coordinator's number.
+    pub(crate) node: u64,
+    /// Every coordinator of the cluster.
+    pub(crate) peers: Vec<SeatPeer>,
+}
+
+/// A coordinator in the file of a seat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeatPeer {
+    pub(crate) id: u64,
+    /// Hex digits.
+    pub(crate) key: String,
+    pub(crate) grpc: String,
+    pub(crate) web: String,
+}
+
+impl Seat {
+    /// The coordinators, as the rest of the program knows them.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let peer = |peer: &SeatPeer| {
+            let mut key = [0; 32];
+            hex::decode_to_slice(&peer.key, &mut key).ok()?;
+            Some(Peer { id: peer.id, key, grpc: peer.grpc.clone(), web: peer.web.clone() })
+        };
+        self.peers.iter().filter_map(peer).collect()
+    }
+}
+
+/// Asks one coordinator after the other until one says that the admins have added the holder of `key`; answers the
+/// genesis and the place.
+///
+/// # Errors
+/// One sentence when the key belonged to a coordinator that has left: waiting would be for ever.
+pub(crate) async fn wait(addresses: &[String], key: [u8; 32], me: &str) -> Result<(Vec<u8>, Seat), String> {
+    let mut rounds = 0u32;
+    loop {
+        for address in addresses {
+            match ask(address).await {
+                Ok((genesis, nodes)) => {
+                    if let Some(seat) = seat(&nodes, &key)? {
+                        return Ok((genesis, seat));
+                    }
+                    if rounds % ROUNDS_PER_LINE == 0 {
+                        tracing::info!(asked = address, "waits to be added: an admin runs `matrixai cluster add {me}`");
+                    }
+                }
+                Err(status) if rounds % ROUNDS_PER_LINE == 0 => {
+                    tracing::warn!(asked = address, why = status.message(), "the cluster to join does not answer");
+                }
+                Err(_) => {}
+            }
+        }
+        rounds = rounds.wrapping_add(1);
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// The place of a key among the nodes.
+fn seat(nodes: &[PolicyNode], key: &[u8; 32]) -> Result<Option<Seat>, String> {
+    let Some(own) = nodes.iter().find(|node| node.key == key) else { return Ok(None) };
+    if own.standing == "removed" {
+        return Err(format!(
+            "the key of this coordinator belonged to node {}, which was removed: start it with an empty data folder",
+            own.id
+        ));
+    }
+    let present = nodes.iter().filter(|node| node.standing != "removed");
+    let peers = present.map(|node| SeatPeer {
+        id: node.id,
+        key: hex::encode(&node.key),
+        grpc: node.grpc.clone(),
+        web: node.web.clone(),
+    });
+    Ok(Some(Seat { node: own.id, peers: peers.collect() }))
+}
+
+async fn ask(address: &str) -> Result<(Vec<u8>, Vec<PolicyNode>), Status> {
+    let endpoint = links::endpoint(0, address).map_err(Status::invalid_argument)?;
+    let asking = async {
+        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut cluster = ClusterClient::new(channel);
+        let genesis = cluster.get_genesis(GetGenesisRequest {}).await?.into_inner().genesis;
+        let mut request = Request::new(GetPolicyRequest {});
+        // Any coordinator's own view will do: it is asked again until this one is in it.
+        request.metadata_mut().insert(CONSISTENCY, MetadataValue::from_static("stale"));
+        let nodes = cluster.get_policy(request).await?.into_inner().nodes;
+        Ok((genesis, nodes))
+    };
+    let late = |_| Status::deadline_exceeded("no answer in time");
+    tokio::time::timeout(ANSWER_WAIT, asking).await.map_err(late)?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn node(id: u64, standing: &str) -> PolicyNode {
+        PolicyNode { id, key: vec![id as u8; 32], standing: standing.to_owned(), ..PolicyNode::default() }
+    }
+
+    #[test]
+    fn a_seat_is_found_by_key_and_names_whoever_is_there() {
+        let nodes = [node(1, "voter"), node(2, "removed"), node(4, "learner")];
+        assert_eq!(seat(&nodes, &[7; 32]).unwrap(), None);
+        let found = seat(&nodes, &[4; 32]).unwrap().unwrap();
+        assert_eq!((found.node, found.peers().iter().map(|peer| peer.id).collect()), (4, vec![1, 4]));
+        assert_eq!(found.peers()[0].key, [1; 32]);
+        assert!(seat(&nodes, &[2; 32]).unwrap_err().contains("node 2"));
+    }
+}
