@@ -63,9 +63,8 @@ pub(crate) enum Verb {
     /// Publish drilling and see its verdicts.
     #[command(subcommand)]
     Drill(DrillVerb),
-    /// Export what an auditor needs.
-    #[command(subcommand)]
-    Audit(AuditVerb),
+    /// Check the whole log on this machine, or export what an auditor needs.
+    Audit(AuditArgs),
     /// Print a shell's completion script.
     Completion { shell: clap_complete::Shell },
 }
@@ -447,6 +446,31 @@ pub(crate) enum DrillVerb {
         #[arg(long, default_value_t = 0)]
         interval_ms: u64,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<AuditVerb>,
+    #[command(flatten)]
+    pub(crate) replay: ReplayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Where the replay begins: `genesis`, or a snapshot file (`cluster snapshot save`), which the log then has to vouch for.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Audit the folder of a stopped coordinator: its segments, then the rest of its log.
+    #[arg(long, requires = "from")]
+    pub(crate) data: Option<PathBuf>,
+    /// Audit a folder of sealed segments alone.
+    #[arg(long, requires_all = ["from", "genesis"], conflicts_with = "data")]
+    pub(crate) segments: Option<PathBuf>,
+    /// The genesis that the log must belong to, instead of that of the source.
+    #[arg(long, requires = "from")]
+    pub(crate) genesis: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -62,7 +62,7 @@ async fn act(desk: Desk, verb: Verb) -> Result<()> {
         Verb::Job(verb) => verbs::job::run(&desk, verb).await,
         Verb::Artifact(verb) => verbs::artifact::run(&desk, verb).await,
         Verb::Drill(verb) => verbs::drill::run(&desk, verb).await,
-        Verb::Audit(verb) => verbs::audit::run(&desk, verb).await,
+        Verb::Audit(args) => verbs::audit::run(&desk, args).await,
         Verb::Coordinator(_) | Verb::Worker(_) | Verb::Completion { .. } => {
             Err(CliError::new(Code::Usage, "not a verb of a client"))
         }

@@ -1,7 +1,7 @@
 //! One member of the cluster: raft-rs behind calls that never block and never touch the disk, but for the one write that
 //! opens the store.
 
-mod delivery;
+pub(crate) mod delivery;
 mod durability;
 mod membership;
 mod opening;

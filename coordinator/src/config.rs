@@ -33,6 +33,8 @@ pub struct Config {
     pub artifacts: Artifacts,
     /// When snapshots are taken, and how much of the log stays.
     pub snapshots: Snapshots,
+    /// The archive of the log.
+    pub archive: Archiving,
 }
 
 /// `host:port` of each server; port 0 picks one and remembers it.
@@ -79,6 +81,14 @@ pub struct Snapshots {
     pub log_entries: u64,
     /// Entries that stay in the log behind the newest snapshot, for members that were away for moments.
     pub tail_entries: u64,
+}
+
+/// The archive of the log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archiving {
+    /// Newest segments kept on this coordinator's disk; 0 keeps all.
+    pub segments_kept: u64,
 }
 
 /// Why settings were refused.

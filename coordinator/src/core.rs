@@ -137,6 +137,12 @@ pub enum Event {
         index: u64,
         root: Hash,
     },
+    /// The epoch's segment of the log was sealed.
+    SegmentSealed {
+        epoch: u64,
+        index: u64,
+        hash: Hash,
+    },
 }
 
 /// What is to be done.
@@ -299,7 +305,11 @@ impl Core {
             Event::Members { members, progress, commit } => self.membership.heard(members, progress, commit),
             Event::Refused { by } => self.membership.refused(by),
             Event::RootComputed { epoch, index, root } => {
-                self.roots.computed(epoch, index, root);
+                self.roots.computed(epoch, index, root, now);
+                self.attest(now, &mut actions);
+            }
+            Event::SegmentSealed { epoch, index, hash } => {
+                self.roots.sealed(epoch, index, hash);
                 self.attest(now, &mut actions);
             }
         }

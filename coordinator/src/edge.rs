@@ -172,7 +172,7 @@ fn malformed(what: &dyn std::fmt::Display) -> Stopped {
 }
 
 /// The machine key's signature over the owner's id: whoever enrols a machine must hold its key.
-fn possessed(envelope: &Envelope, enrol: &EnrolMachine, state: &State) -> Result<(), Stopped> {
+pub(crate) fn possessed(envelope: &Envelope, enrol: &EnrolMachine, state: &State) -> Result<(), Stopped> {
     let Ok(key) = Key::try_from(envelope.key.as_slice()) else { return Ok(()) };
     let owner = match state.key_role(&key) {
         Some(Signer::Account(owner)) => owner,

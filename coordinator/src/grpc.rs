@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod market;
 pub(crate) mod raft;
 mod routes;
+mod segments;
 pub(crate) mod snapshots;
 
 use crate::{actors::FRAME_BYTES_MAX, shared::Shared};

@@ -107,6 +107,11 @@ impl Folder {
         self.root.join("raft")
     }
 
+    /// Where sealed segments of the log are.
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.root.join("segments")
+    }
+
     /// Where snapshots are.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.root.join(Self::SNAPSHOTS)

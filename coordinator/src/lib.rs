@@ -8,7 +8,9 @@
 //! [`run`] is a whole process; [`start`] is the same on a thread, for embedding and tests.
 
 mod actors;
+pub mod archive;
 mod artifacts;
+pub mod auditor;
 pub mod backup;
 pub mod clock;
 mod config;
@@ -34,7 +36,7 @@ mod telemetry;
 mod verifier;
 mod web;
 
-pub use config::{Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry};
+pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry};
 pub use edge::wire_outcome;
 pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;

@@ -139,10 +139,14 @@ pub enum Input {
         /// Last entry that it would hold.
         index: u64,
     },
-    /// Everything up to this entry is in durable sealed segments.
+    /// Everything up to this entry is in durable sealed segments, as far as this node has to seal it.
     Sealed {
-        /// Newest entry in them.
+        /// The newest one's epoch.
+        epoch: u64,
+        /// Newest entry in it.
         through: u64,
+        /// Its hash.
+        hash: Hash,
     },
     /// A worker's session begins here.
     SessionOpened {
@@ -394,7 +398,10 @@ impl<S: LogStore> Replica<S> {
             Input::SnapshotWanted => self.compaction.wanted(),
             Input::SnapshotFetched { index } => self.snapshot_fetched(index),
             Input::FetchFailed { index } => self.node.snapshot_failed(index),
-            Input::Sealed { through } => self.compaction.sealed(through),
+            Input::Sealed { epoch, through, hash } => {
+                self.compaction.sealed(through);
+                self.event(Event::SegmentSealed { epoch, index: through, hash }, now);
+            }
             Input::SessionOpened { session, machine, holding } => {
                 self.event(Event::SessionOpened { session, machine, holding }, now);
             }

@@ -5,9 +5,9 @@
 //! one answers UNAVAILABLE until then. Nothing here decides anything.
 
 use crate::{
-    actors::Replica, artifacts::Artifacts, config::Config, directory::Directory, edge, events::EventRing,
-    history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay, replica::NoSpace,
-    snapshots::Snapshots, telemetry::Metrics, verifier::Verifier,
+    actors::Replica, archive::Shelf, artifacts::Artifacts, config::Config, directory::Directory, edge,
+    events::EventRing, history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay,
+    replica::NoSpace, snapshots::Snapshots, telemetry::Metrics, verifier::Verifier,
 };
 use matrixai_consensus::{Members, Progress};
 use matrixai_proto::{
@@ -71,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) views: watch::Receiver<Arc<State>>,
     pub(crate) status: watch::Receiver<NodeView>,
     pub(crate) snapshots: Snapshots,
+    /// The sealed segments of the log.
+    pub(crate) segments: Arc<Shelf>,
 }
 
 /// A coordinator and where it is.

@@ -2,6 +2,7 @@
 
 use crate::{
     actors::{Replica, Setup, Threads},
+    archive::{Archive, fetch::Fetching, keeper::Keeper},
     artifacts::Artifacts,
     clock,
     config::{self, Config, ConfigError},
@@ -432,6 +433,12 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     shared.history().start(&cluster_id, start.index, state.movements()).map_err(|error| error.to_string())?;
     shared.events().skip_to(start.index);
 
+    let archive = Archive::open(Arc::new(OsFiles), &shared.folder().segments(), cluster_id);
+    let archive = archive.map_err(|error| error.to_string())?;
+    let segments = archive.shelf().clone();
+    let (archived, archived_to) = watch::channel(archive.head());
+    let segments_kept = shared.config().archive.segments_kept;
+
     let view = Arc::new(state.clone());
     let core = Core::new(
         CoreConfig {
@@ -456,6 +463,8 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         applier: Applier::new(state, start.term, start.members),
         writer,
         snapshots: snapshots.clone(),
+        keeper: Keeper::new(archive, segments_kept),
+        archived,
         links: shared.links().clone(),
         relay: relay.clone(),
         directory: directory.clone(),
@@ -469,6 +478,15 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         runtime: tokio::runtime::Handle::current(),
     })
     .map_err(|error| format!("start the threads of the replica: {error}"))?;
+    let fetching = Fetching {
+        shelf: segments.clone(),
+        head: archived_to,
+        views: views_of.clone(),
+        links: shared.links().clone(),
+        node: matrixai_state::ids::NodeId(node),
+        segments_kept,
+    };
+    tokio::spawn(fetching.run(shared.clone()));
     tracing::info!(node, cluster = hex::encode(cluster_id), wall_ms = clock::wall_ms(), "part of a cluster");
     shared.started(Running {
         genesis: founding,
@@ -480,6 +498,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         views: views_of,
         status: status_of,
         snapshots,
+        segments,
     });
     Ok(threads)
 }

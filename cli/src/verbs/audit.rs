@@ -1,8 +1,11 @@
-//! Exports for auditors: everything needed to check signatures, money and proofs without trusting the cluster.
+//! Audits: the whole log replayed here ([`replay`]), and exports for whoever wants to check signatures, money and proofs
+//! with other programs than ours.
+
+mod replay;
 
 use super::{Desk, account};
 use crate::{
-    args::AuditVerb,
+    args::{AuditArgs, AuditVerb},
     client::{Client, ask},
     error::{CliError, Result},
     money::units,
@@ -12,8 +15,12 @@ use matrixai_proto::v1;
 use serde_json::{Value, json};
 use std::{fs, io::Write as _, path::Path};
 
-pub(crate) async fn run(desk: &Desk, verb: AuditVerb) -> Result<()> {
-    let AuditVerb::Export { out } = verb;
+pub(crate) async fn run(desk: &Desk, args: AuditArgs) -> Result<()> {
+    let out = match args.verb {
+        Some(AuditVerb::Export { out }) => out,
+        None if args.replay.from.is_some() => return replay::replay(desk, args.replay).await,
+        None => return Err(CliError::usage("say what to do: --from genesis replays the log, `export` writes it out")),
+    };
     let entries = export(&desk.client().await?, &out).await?;
     output::show(desk.format, &json!({ "folder": out, "entries": entries }), || {
         format!("wrote {entries} entries to {}", out.display())

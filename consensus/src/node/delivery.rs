@@ -96,7 +96,7 @@ impl<S: LogStore> Node<S> {
 }
 
 /// An entry as the caller sees it. That of a change of members shows the proposer's context, not raft's data.
-pub(super) fn to_committed(mut entry: Entry, members: Option<Members>) -> Committed {
+pub(crate) fn to_committed(mut entry: Entry, members: Option<Members>) -> Committed {
     let data = match entry.get_entry_type() {
         EntryType::EntryNormal => entry.take_data(),
         EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => entry.take_context(),

@@ -31,7 +31,7 @@ use super::{
     recent::Recent,
     tail::FILE_HEADER_BYTES,
 };
-use crate::members::Members;
+use crate::{members::Members, node::delivery::to_committed, output::Committed};
 pub use writer::EngineWriter;
 
 /// raft-engine multiplexes many logs; this one is all there is.
@@ -129,6 +129,24 @@ impl<F: FileSystem> EngineStore<F> {
             self.image.identity = Identity { node, incarnation };
         }
         self.image.check()
+    }
+
+    /// Committed entries from index `from` on, as many as fit in `max_bytes` (one at least), without a node: for whoever reads
+    /// the folder of one that has stopped. Begins with the log's first entry when `from` is cut off; none when nothing
+    /// behind it is known to be committed.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when they cannot be read.
+    pub fn committed(&self, from: u64, max_bytes: u64) -> Result<Vec<Committed>, StoreError> {
+        let (low, high) = (from.max(self.image.boundary.index + 1), self.image.hard_state.commit + 1);
+        if low >= high {
+            return Ok(Vec::new());
+        }
+        let read = self.fetch(low, high, Some(max_bytes)).map_err(|error| StoreError::Damaged {
+            path: self.path.clone(),
+            detail: format!("entries from {low} on cannot be read: {error}"),
+        })?;
+        Ok(read.into_iter().map(|entry| to_committed(entry, None)).collect())
     }
 
     fn fetch(&self, low: u64, high: u64, max_size: Option<u64>) -> raft_engine::Result<Vec<Entry>> {

@@ -2,8 +2,8 @@
 //! slow. It decides nothing.
 //!
 //! Everything that waits in the mailbox is handed in before the work is taken out, so that many envelopes share one entry.
-//! The log is written on a thread of its own ([`writing`]), committed entries are applied on another ([`applying`]), and
-//! snapshots are written and fetched on neither ([`snapshotting`]); what they have done comes back by a channel and a
+//! The log is written on a thread of its own ([`writing`]), committed entries are applied on another ([`applying`]) and
+//! archived on a third ([`keeping`]), and snapshots are written and fetched on none of them ([`snapshotting`]); what they have done comes back by a channel and a
 //! wake-up, never by polling ([`done`]). A full disk is waited out; any other error of the store or of the node stops the
 //! process: a replica that cannot trust its disk must not answer.
 
@@ -11,6 +11,7 @@ mod applying;
 mod carry;
 mod done;
 mod inbox;
+mod keeping;
 mod snapshotting;
 mod writing;
 
@@ -21,6 +22,7 @@ pub(crate) use inbox::{Exported, Frame};
 
 use super::{peers::Peers, session::Carrier, ticker};
 use crate::{
+    archive::{Head, keeper::Keeper},
     clock::Monotonic,
     core::SessionId,
     directory::Directory,
@@ -39,6 +41,7 @@ use applying::{Applying, ToApplier};
 use carry::{Callers, Readers};
 use done::Done;
 use inbox::Pump;
+use keeping::Keeping;
 use matrixai_consensus::{EngineStore, LogStore};
 use matrixai_state::State;
 use snapshotting::Snapshotting;
@@ -71,6 +74,9 @@ pub(crate) struct Setup {
     pub(crate) applier: Applier,
     pub(crate) writer: <EngineStore as LogStore>::Writer,
     pub(crate) snapshots: Snapshots,
+    pub(crate) keeper: Keeper,
+    /// Where the archive ends, for those who fetch what is missing.
+    pub(crate) archived: watch::Sender<Head>,
     pub(crate) links: Arc<Links>,
     pub(crate) relay: Arc<Relay>,
     pub(crate) directory: Arc<Directory>,
@@ -125,10 +131,13 @@ pub(super) fn start(
     let (applying, to_applier) = channel();
     let (writing, to_writer) = channel();
     let (doing, done) = channel();
+    let (feed, fed) = keeping::feed();
+    let (views, place) = (setup.views.subscribe(), setup.status.subscribe());
     let applier = Applying {
         applier: setup.applier,
         snapshots: setup.snapshots.clone(),
         views: setup.views,
+        archive: feed,
         events: setup.events,
         history: setup.history,
     };
@@ -170,7 +179,19 @@ pub(super) fn start(
         }
     });
     let done = Done { inputs, replica: actor.clone(), fatal };
-    let threads = vec![writing::start(writer_of_log, to_writer, done.clone())?, applier.start(to_applier, done)?];
+    let keeping = Keeping {
+        keeper: setup.keeper,
+        views,
+        status: place,
+        head: setup.archived,
+        replica: actor.clone(),
+        done: done.clone(),
+    };
+    let threads = vec![
+        writing::start(writer_of_log, to_writer, done.clone())?,
+        applier.start(to_applier, done)?,
+        keeping.start(fed)?,
+    ];
     Ok((actor, threads))
 }
 

@@ -489,33 +489,57 @@ fn a_session_that_lost_its_carrier_is_forgotten() {
     assert_eq!(bench.core.sessions(), 1);
 }
 
+/// Two beats, which close an epoch; its number and the entry that closed it.
+fn closed_epoch(bench: &mut Bench) -> (u64, u64) {
+    bench.beat();
+    bench.beat();
+    let row = bench.state.epochs().next_back().unwrap();
+    (row.epoch, row.index)
+}
+
 #[test]
-fn the_leader_attests_its_root_until_the_log_has_it() {
+fn the_leader_attests_root_and_segment_until_the_log_has_them() {
     let mut bench = Bench::leader();
-    bench.beat();
-    bench.beat();
-    let row = bench.state.epochs().next_back().unwrap().clone();
-    bench.on(Event::RootComputed { epoch: row.epoch, index: row.index, root: [4; 32] });
+    let (epoch, index) = closed_epoch(&mut bench);
+    bench.on(Event::SegmentSealed { epoch, index, hash: [6; 32] });
+    assert!(bench.commands().is_empty(), "there is no root yet");
+    bench.on(Event::RootComputed { epoch, index, root: [4; 32] });
     assert!(matches!(&bench.commands()[..], [Kind::AttestRoot(_)]));
     bench.commit();
-    let attested = Attestation { node: NodeId(1), root: [4; 32], segment: None };
+    let attested = Attestation { node: NodeId(1), root: [4; 32], segment: Some([6; 32]) };
     assert_eq!(bench.state.epochs().next_back().unwrap().attested, [attested]);
     bench.pass(10_000);
     assert!(!bench.commands().iter().any(|kind| matches!(kind, Kind::AttestRoot(_))));
 }
 
 #[test]
+fn a_late_segment_holds_the_root_up_for_moments_only() {
+    let mut bench = Bench::leader();
+    let (epoch, index) = closed_epoch(&mut bench);
+    bench.on(Event::RootComputed { epoch, index, root: [4; 32] });
+    let attestations =
+        |bench: &Bench| bench.commands().into_iter().filter(|kind| matches!(kind, Kind::AttestRoot(_))).count();
+    assert_eq!(attestations(&bench), 0);
+    bench.pass(1_000);
+    assert_eq!(attestations(&bench), 1);
+    bench.commit();
+    let segment = |bench: &Bench| bench.state.epochs().next_back().unwrap().attested[0].segment;
+    assert_eq!(segment(&bench), None);
+    bench.on(Event::SegmentSealed { epoch, index, hash: [6; 32] });
+    bench.commit();
+    assert_eq!(segment(&bench), Some([6; 32]));
+}
+
+#[test]
 fn a_follower_relays_its_root_again_when_it_does_not_arrive() {
     let mut leader = Bench::leader();
-    leader.beat();
-    leader.beat();
-    let row = leader.state.epochs().next_back().unwrap().clone();
+    let (epoch, index) = closed_epoch(&mut leader);
     let mut bench = Bench::new(2);
     bench.on(Event::Role { role: Role::Follower, leader: 1 });
     bench.on(Event::Applied { state: Arc::new(leader.state.clone()), entries: vec![] });
     let relayed = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Relay(_))).count();
-    let computed = Event::RootComputed { epoch: row.epoch, index: row.index, root: [4; 32] };
-    assert_eq!(relayed(&bench.on(computed)), 1);
+    bench.on(Event::SegmentSealed { epoch, index, hash: [6; 32] });
+    assert_eq!(relayed(&bench.on(Event::RootComputed { epoch, index, root: [4; 32] })), 1);
     assert_eq!(relayed(&bench.pass(1_000)), 0);
     assert_eq!(relayed(&bench.pass(2_000)), 1);
     assert_eq!(relayed(&bench.on(Event::Role { role: Role::Follower, leader: 3 })), 0);
@@ -524,20 +548,21 @@ fn a_follower_relays_its_root_again_when_it_does_not_arrive() {
 
 #[test]
 fn a_node_that_differs_from_the_majority_stops() {
-    let mut bench = Bench::leader();
-    bench.beat();
-    bench.beat();
-    let row = bench.state.epochs().next_back().unwrap().clone();
-    bench.on(Event::RootComputed { epoch: row.epoch, index: row.index, root: [4; 32] });
-    for (node, stops) in [(2, false), (3, true)] {
-        let root = v1::AttestRoot { epoch: row.epoch, index: row.index, root: vec![5; 32], segment: Vec::new() };
-        bench.submit(node.into(), &signer(node), vec![Kind::AttestRoot(root)]);
-        let actions = bench.commit();
-        let stop = actions.iter().find_map(|action| match action {
-            Action::Stop(why) => Some(why),
-            _ => None,
-        });
-        assert_eq!(stop.is_some(), stops);
-        assert!(stop.is_none_or(|why| why.contains("epoch 1") && why.contains(&hex::encode([5; 32]))));
+    for (own_root, own_segment, differing) in [([4; 32], [6; 32], [5; 32]), ([5; 32], [4; 32], [6; 32])] {
+        let mut bench = Bench::leader();
+        let (epoch, index) = closed_epoch(&mut bench);
+        bench.on(Event::SegmentSealed { epoch, index, hash: own_segment });
+        bench.on(Event::RootComputed { epoch, index, root: own_root });
+        for (node, stops) in [(2, false), (3, true)] {
+            let root = v1::AttestRoot { epoch, index, root: vec![5; 32], segment: vec![6; 32] };
+            bench.submit(node.into(), &signer(node), vec![Kind::AttestRoot(root)]);
+            let actions = bench.commit();
+            let stop = actions.iter().find_map(|action| match action {
+                Action::Stop(why) => Some(why),
+                _ => None,
+            });
+            assert_eq!(stop.is_some(), stops);
+            assert!(stop.is_none_or(|why| why.contains("epoch 1") && why.contains(&hex::encode(differing))));
+        }
     }
 }

@@ -129,16 +129,26 @@ impl Cluster for ClusterService {
     async fn export_log(&self, request: Request<ExportLogRequest>) -> Result<Response<Self::ExportLogStream>, Status> {
         let ExportLogRequest { from_index, to_index } = request.into_inner();
         static PLACES: Semaphore = Semaphore::const_new(EXPORTS_MAX);
-        let replica = self.shared.running()?.replica.clone();
+        let running = self.shared.running()?;
+        let (replica, segments) = (running.replica.clone(), running.segments.clone());
+        // The end is fixed now, or the stream would follow a busy log for ever.
+        let applied = running.views.borrow().index();
+        let end = if to_index == 0 { applied } else { to_index.min(applied) };
         let busy = |_| Status::resource_exhausted("as many exports run as this coordinator takes: try again shortly");
         let place = PLACES.try_acquire().map_err(busy)?;
         let (sender, stream) = mpsc::channel(STREAM_MAX);
         tokio::spawn(async move {
             let _place = place;
             let mut next = from_index.max(1);
-            // The end is fixed by the first page, or the stream would follow a busy log for ever.
-            let mut end = if to_index == 0 { u64::MAX } else { to_index };
             while next <= end {
+                // What is sealed costs the thread that orders the log nothing.
+                if let Some(segment) = segments.holding(next) {
+                    match super::segments::export(&segments, segment, (next, end), &sender).await {
+                        Some(behind) if behind > next => next = behind,
+                        _ => return,
+                    }
+                    continue;
+                }
                 let page = match replica.export(next, end).await {
                     Ok(page) => page,
                     Err(status) => {
@@ -147,8 +157,15 @@ impl Cluster for ClusterService {
                         return;
                     }
                 };
-                end = end.min(page.applied);
-                let Some(last) = page.entries.last().map(|entry| entry.index) else { return };
+                let Some(last) = page.entries.last().map(|entry| entry.index) else {
+                    let why = format!(
+                        "entry {next} is neither in this coordinator's log any more nor in its segments: ask another \
+                         coordinator, or again when it has fetched them"
+                    );
+                    // The reader may be gone.
+                    let _ = sender.send(Err(Status::out_of_range(why))).await;
+                    return;
+                };
                 for entry in page.entries {
                     let exported = ExportedEntry { index: entry.index, term: entry.term, entry: entry.data };
                     let sent = timeout(SILENCE_MAX, sender.send(Ok(exported))).await;

@@ -3,7 +3,9 @@
 
 use super::Stopping;
 use crate::{actors::Frame, shared::Shared};
-use matrixai_proto::v1::{FetchSnapshotRequest, PeerAck, PeerFrame, StoreReply, StoreRequest, peer_server};
+use matrixai_proto::v1::{
+    FetchSegmentRequest, FetchSnapshotRequest, PeerAck, PeerFrame, SegmentPiece, StoreReply, StoreRequest, peer_server,
+};
 use std::{pin::Pin, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -13,6 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
 /// Acknowledgements waiting for the network; they only show that somebody listens, so more are left out.
 const ACKS_MAX: usize = 4;
+/// Pieces of a segment waiting for the network.
+const PIECES_MAX: usize = 2;
 
 /// The service.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub(crate) struct PeerService {
 #[tonic::async_trait]
 impl peer_server::Peer for PeerService {
     type FetchSnapshotStream = super::snapshots::Pieces;
+    type FetchSegmentStream = Pin<Box<dyn Stream<Item = Result<SegmentPiece, Status>> + Send>>;
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<PeerAck, Status>> + Send>>;
 
     async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
@@ -56,6 +61,20 @@ impl peer_server::Peer for PeerService {
         request: Request<FetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
         super::snapshots::fetch(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch_segment(
+        &self,
+        request: Request<FetchSegmentRequest>,
+    ) -> Result<Response<Self::FetchSegmentStream>, Status> {
+        let FetchSegmentRequest { claim, epoch } = request.into_inner();
+        self.shared.check_peer_claim(claim.as_ref())?;
+        let shelf = self.shared.running()?.segments.clone();
+        let missing = || Status::not_found(format!("segment {epoch} of the log is not on this coordinator"));
+        let segment = shelf.get(epoch).ok_or_else(missing)?;
+        let (sender, stream) = mpsc::channel(PIECES_MAX);
+        tokio::spawn(async move { super::segments::send(&shelf, segment, sender).await });
+        Ok(Response::new(Box::pin(Stopping::new(ReceiverStream::new(stream), &self.shared))))
     }
 }
 

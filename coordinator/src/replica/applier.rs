@@ -68,23 +68,23 @@ impl Applier {
     }
 
     /// Applies entries that follow on the state, in order. News are apart: they are for people, not for the replica.
-    pub fn apply(&mut self, committed: Vec<Committed>) -> (AppliedBatch, Vec<EntryNews>) {
+    pub fn apply(&mut self, committed: &[Committed]) -> (AppliedBatch, Vec<EntryNews>) {
         let mut entries: Vec<Applied> = Vec::with_capacity(committed.len());
         let mut news = Vec::with_capacity(committed.len());
         let mut root_due = None;
         for Committed { index, term, data, members } in committed {
-            self.term = term;
+            self.term = *term;
             if let Some(members) = members {
-                self.members = members;
+                self.members = members.clone();
             }
-            let mut applied = self.state.apply(index, &data);
+            let mut applied = self.state.apply(*index, data);
             for effect in &applied.effects {
                 if let Effect::RootDue { epoch, index } = effect {
                     root_due = Some(RootDue { epoch: *epoch, index: *index, view: self.state.clone() });
                 }
             }
             let (events, movements) = (std::mem::take(&mut applied.events), std::mem::take(&mut applied.movements));
-            news.push(EntryNews { index, now_ms: applied.now_ms, events, movements });
+            news.push(EntryNews { index: *index, now_ms: applied.now_ms, events, movements });
             entries.push(applied);
         }
         (self.batch(entries, root_due, false), news)

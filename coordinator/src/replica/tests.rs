@@ -207,13 +207,13 @@ fn the_log_goes_only_behind_two_snapshots_and_what_is_sealed_and_keeps_a_tail() 
     entries(&mut plant, leader, 35);
     assert_eq!(plant.snapshots(leader).len(), 2);
     assert_eq!(plant.replica(leader).figures().first, 1, "nothing is sealed");
-    plant.on(leader, Input::Sealed { through: 1_000 });
+    plant.on(leader, Input::Sealed { epoch: 0, through: 1_000, hash: [0; 32] });
     plant.settle();
     let [older, newest] = plant.snapshots(leader)[..] else { panic!() };
     let first = plant.replica(leader).figures().first;
     assert_eq!(first, older.min(newest - OFTEN.tail_entries) + 1);
     let follower = plant.other(leader);
-    plant.on(follower, Input::Sealed { through: 12 });
+    plant.on(follower, Input::Sealed { epoch: 0, through: 12, hash: [0; 32] });
     plant.settle();
     assert_eq!(plant.replica(follower).figures().first, 13, "the sealed bound counts where it is the least");
 }
@@ -223,7 +223,7 @@ fn a_restart_goes_on_from_the_newest_snapshot_and_a_damaged_one_costs_nothing() 
     let mut plant = Plant::with(3, OFTEN);
     let leader = plant.until_led();
     let follower = plant.other(leader);
-    plant.on(follower, Input::Sealed { through: 1_000 });
+    plant.on(follower, Input::Sealed { epoch: 0, through: 1_000, hash: [0; 32] });
     entries(&mut plant, leader, 35);
     plant.pass(200);
     let root = plant.replica(leader).view().root();
@@ -247,7 +247,7 @@ fn a_member_that_lags_far_behind_fetches_a_snapshot() {
     let follower = plant.other(leader);
     plant.cut(follower);
     for id in (1..=3).filter(|id| *id != follower) {
-        plant.on(id, Input::Sealed { through: 1_000 });
+        plant.on(id, Input::Sealed { epoch: 0, through: 1_000, hash: [0; 32] });
     }
     entries(&mut plant, leader, 45);
     assert!(plant.replica(leader).figures().first > plant.replica(follower).figures().committed + 1);

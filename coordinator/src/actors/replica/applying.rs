@@ -1,7 +1,7 @@
 //! The thread that applies committed entries, publishes views, and hands news to those who keep them for people. When
 //! the index of statements is full it waits here, and the replica's own bounds make that felt by whoever submits.
 
-use super::done::Done;
+use super::{done::Done, keeping::Feed};
 use crate::{
     events::{EventRing, Logged},
     history::History,
@@ -31,6 +31,7 @@ pub(super) struct Applying {
     pub(super) applier: Applier,
     pub(super) snapshots: Snapshots,
     pub(super) views: watch::Sender<Arc<State>>,
+    pub(super) archive: Feed,
     pub(super) events: Arc<EventRing>,
     pub(super) history: Arc<History>,
 }
@@ -46,16 +47,17 @@ impl Applying {
 
     fn run(mut self, queue: &Receiver<ToApplier>, done: &Done) {
         while let Ok(told) = queue.recv() {
-            let (batch, news) = match told {
-                ToApplier::Apply(committed) => self.applier.apply(committed),
+            let ((batch, news), applied) = match told {
+                ToApplier::Apply(committed) => (self.applier.apply(&committed), committed),
                 ToApplier::Restore(index) => match self.restore(index) {
-                    Ok(batch) => (batch, Vec::new()),
+                    Ok(batch) => ((batch, Vec::new()), Vec::new()),
                     Err(why) => return done.stop(format!("restore the snapshot of entry {index}: {why}")),
                 },
             };
             self.views.send_replace(batch.view.clone());
-            // The replica goes on before people's indexes do.
+            // The replica goes on before people's indexes and the archive do.
             done.tell(Input::Applied(batch));
+            self.archive.applied(applied);
             for EntryNews { index, now_ms, events, movements } in news {
                 self.events.push(events.into_iter().map(|event| Logged { index, now_ms, event }));
                 self.history.record(index, now_ms, movements);

@@ -243,12 +243,10 @@ impl Handler<RootComputed> for ReplicaActor {
     }
 }
 
-/// Committed entries as they are on disk, and where the next page begins.
+/// Committed entries as they are on disk.
 #[derive(Debug)]
 pub(crate) struct Exported {
     pub(crate) entries: Vec<Committed>,
-    /// Newest applied index: the end of what can be exported now.
-    pub(crate) applied: u64,
 }
 
 /// A wish for a page of committed entries from one index to another, both included.
@@ -264,10 +262,8 @@ impl Handler<Export> for ReplicaActor {
     type Result = ();
 
     fn handle(&mut self, Export { from_index, to_index, answer }: Export, ctx: &mut Context<Self>) {
-        let applied = self.replica.view().index();
         let page = self.replica.entries(from_index, to_index, EXPORT_BYTES);
-        let page =
-            page.map(|entries| Exported { entries, applied }).map_err(|error| Status::internal(error.to_string()));
+        let page = page.map(|entries| Exported { entries }).map_err(|error| Status::internal(error.to_string()));
         // The reader may be gone. A log that cannot be read stops the replica.
         let _ = answer.send(page);
         self.schedule(ctx);

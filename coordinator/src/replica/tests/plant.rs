@@ -383,7 +383,7 @@ impl Member {
             && let Some(waiting) = self.to_apply.pop_front()
         {
             let batch = match waiting {
-                ToApply::Entries(committed) => self.applier.apply(committed).0,
+                ToApply::Entries(committed) => self.applier.apply(&committed).0,
                 ToApply::Snapshot(index) => {
                     let Loaded { header, state, .. } = self.snapshots.load(index).unwrap();
                     let members = Members::decode(&header.members).unwrap();
