@@ -96,8 +96,9 @@ fn sources() -> Vec<PathBuf> {
 #[test]
 fn forbidden_edges_are_absent() {
     let edges = closure(&metadata());
-    let forbidden: [(&str, &[&str]); 7] = [
+    let forbidden: [(&str, &[&str]); 8] = [
         ("matrixai-protocol", &["tokio", "tonic", "matrixai-proto", "raft", "sled"]),
+        ("matrixai-transport", &["matrixai-proto", "matrixai-protocol", "matrixai-state", "raft", "sled", "actix"]),
         // Cargo resolves the features of all members together, so the network stack that `proto` has behind a feature
         // shows here too; the state's own sources are checked below.
         (

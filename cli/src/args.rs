@@ -18,6 +18,9 @@ pub(crate) struct Cli {
     /// many milliseconds ago), or stale (whatever the coordinator that is asked has).
     #[arg(long, global = true, default_value = "linearizable")]
     pub(crate) read: String,
+    /// The cluster's CA (PEM): connections are TLS. Without it they are plaintext, and stay on this machine.
+    #[arg(long, global = true, env = "MATRIXAI_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// How results are printed; `json` prints one object on the last line.
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -65,6 +68,9 @@ pub(crate) enum Verb {
     Drill(DrillVerb),
     /// Check the whole log on this machine, or export what an auditor needs.
     Audit(AuditArgs),
+    /// Make a certificate authority and certificates for coordinators.
+    #[command(subcommand)]
+    Certs(CertsVerb),
     /// Print a shell's completion script.
     Completion { shell: clap_complete::Shell },
 }
@@ -95,7 +101,10 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct CoordinatorArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<CoordinatorVerb>,
     /// Configuration file (TOML); flags override it.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
@@ -112,9 +121,25 @@ pub(crate) struct CoordinatorArgs {
     /// waits until the admins add this coordinator. Needed at the first start only.
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,
+    /// This coordinator's certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// End when standard input closes.
     #[arg(long, hide = true)]
     pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CoordinatorVerb {
+    /// Print the node key of a folder, made now if there is none: what its certificate names.
+    Key {
+        /// The coordinator's folder.
+        #[arg(long)]
+        data: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -471,6 +496,33 @@ pub(crate) struct ReplayArgs {
     /// The genesis that the log must belong to, instead of that of the source.
     #[arg(long, requires = "from")]
     pub(crate) genesis: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsVerb {
+    /// Make a certificate authority: DIR/ca.pem, which everyone needs, and DIR/ca.key, which signs and stays here.
+    Ca {
+        /// Where it is kept.
+        #[arg(long, default_value = "certs")]
+        dir: PathBuf,
+        /// Days that it is valid.
+        #[arg(long, default_value_t = 3_650)]
+        days: u32,
+    },
+    /// Make a certificate for a coordinator, signed by the authority: DIR/node-….pem and DIR/node-….key.
+    Node {
+        /// Its node key (64 hex digits), from `matrixai coordinator key`.
+        node_key: String,
+        /// Host names and addresses under which it is reached.
+        #[arg(long = "host", required = true, value_delimiter = ',')]
+        hosts: Vec<String>,
+        /// Where the authority is, and the certificate goes.
+        #[arg(long, default_value = "certs")]
+        dir: PathBuf,
+        /// Days that it is valid.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,9 +8,11 @@ use matrixai_proto::{
     envelope::{self, Signer},
     v1::{self, command::Kind},
 };
+use matrixai_transport::{Callee, Certificates, Dialer, Files};
 use prost::Message as _;
 use std::{
     future::Future,
+    path::Path,
     time::{Duration, Instant},
 };
 use tonic::{Status, metadata::AsciiMetadataValue, transport::Channel};
@@ -37,15 +39,17 @@ pub(crate) struct Client {
     cluster_id: [u8; 32],
     /// How new the answers of reads have to be.
     consistency: AsciiMetadataValue,
+    dialer: Dialer,
 }
 
 impl Client {
     /// Connects to the first of the addresses (host:port) that is part of a cluster.
-    pub(crate) async fn connect(addresses: &[String]) -> Result<Self> {
+    pub(crate) async fn connect(addresses: &[String], dialer: Dialer) -> Result<Self> {
         let consistency = AsciiMetadataValue::from_static("linearizable");
-        let mut client = Self { addresses: addresses.to_vec(), channels: Vec::new(), cluster_id: [0; 32], consistency };
+        let mut client =
+            Self { addresses: addresses.to_vec(), channels: Vec::new(), cluster_id: [0; 32], consistency, dialer };
         for address in addresses {
-            client.channels.push(channel(address)?);
+            client.channels.push(client.channel(address)?);
         }
         let status = client.status().await?;
         client.cluster_id = status.cluster_id.try_into().map_err(|_| {
@@ -78,6 +82,11 @@ impl Client {
 
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// A lazily connected channel to host:port.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
+        channel(&self.dialer, address)
     }
 
     /// The status of the first coordinator that answers.
@@ -156,7 +165,7 @@ impl Client {
             match tokio::time::timeout(CALL_TIMEOUT, ledger.submit(request)).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => {
-                    leader = leader_of(&status).and_then(|address| channel(&address).ok());
+                    leader = leader_of(&status).and_then(|address| self.channel(&address).ok());
                     if leader.is_some() {
                         continue;
                     }
@@ -174,10 +183,16 @@ impl Client {
 }
 
 /// A lazily connected channel to host:port.
-pub(crate) fn channel(address: &str) -> Result<Channel> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| CliError::usage(format!("`{address}` is no host:port: {error}")))?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+pub(crate) fn channel(dialer: &Dialer, address: &str) -> Result<Channel> {
+    let line = dialer.line(address, Callee::Host).map_err(|error| CliError::usage(error.to_string()))?;
+    Ok(line.tuned(|endpoint| endpoint.connect_timeout(CONNECT_TIMEOUT)).lazy())
+}
+
+/// How coordinators are called: with TLS when a CA is named, in plaintext on this machine when none is.
+pub(crate) fn dialer(ca: Option<&Path>) -> Result<Dialer> {
+    let files = ca.map(|ca| Files { ca: ca.to_owned(), own: None });
+    let certificates = files.map(Certificates::read).transpose();
+    Ok(Dialer::new(certificates.map_err(|error| CliError::usage(format!("--tls-ca: {error}")))?))
 }
 
 /// A refused outcome as an error.

@@ -33,8 +33,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.verb {
-        Verb::Coordinator(args) => serve::coordinator(&args),
-        Verb::Worker(args) => serve::worker(&args),
+        Verb::Coordinator(args) => serve::coordinator(&args, cli.tls_ca.as_ref(), cli.output),
+        Verb::Worker(args) => serve::worker(&args, cli.tls_ca.as_ref()),
+        Verb::Certs(verb) => verbs::certs::run(&verb, cli.output),
         Verb::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "matrixai", &mut script);
@@ -44,7 +45,8 @@ fn run(cli: Cli) -> Result<()> {
         verb => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(|error| CliError::local("start the runtime", error))?;
-            let desk = Desk { cluster: cli.cluster, key: cli.key, format: cli.output, read: cli.read };
+            let dialer = client::dialer(cli.tls_ca.as_deref())?;
+            let desk = Desk { cluster: cli.cluster, key: cli.key, format: cli.output, read: cli.read, dialer };
             runtime.block_on(act(desk, verb))
         }
     }
@@ -63,7 +65,7 @@ async fn act(desk: Desk, verb: Verb) -> Result<()> {
         Verb::Artifact(verb) => verbs::artifact::run(&desk, verb).await,
         Verb::Drill(verb) => verbs::drill::run(&desk, verb).await,
         Verb::Audit(args) => verbs::audit::run(&desk, args).await,
-        Verb::Coordinator(_) | Verb::Worker(_) | Verb::Completion { .. } => {
+        Verb::Coordinator(_) | Verb::Worker(_) | Verb::Certs(_) | Verb::Completion { .. } => {
             Err(CliError::new(Code::Usage, "not a verb of a client"))
         }
     }

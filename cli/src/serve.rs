@@ -1,15 +1,25 @@
 //! The two verbs that run for long: a coordinator and a worker.
 
 use crate::{
-    args::{CoordinatorArgs, WorkerArgs, WorkerVerb},
+    args::{CoordinatorArgs, CoordinatorVerb, WorkerArgs, WorkerVerb},
     error::{CliError, Code, Result},
-    output,
+    output::{self, Format},
 };
+use serde_json::json;
 use std::{io::Read as _, path::PathBuf};
 
-/// Runs a coordinator until it is told to stop.
-pub(crate) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
+/// Runs a coordinator until it is told to stop, or tells the node key of its folder.
+pub(crate) fn coordinator(args: &CoordinatorArgs, ca: Option<&PathBuf>, format: Format) -> Result<()> {
+    if let Some(CoordinatorVerb::Key { data }) = &args.verb {
+        let key = matrixai_coordinator::node_key(data);
+        let key = hex::encode(key.map_err(|error| CliError::new(Code::Local, error.to_string()))?);
+        output::show(format, &json!({ "node_key": key }), || key.clone());
+        return Ok(());
+    }
     let mut flags = Vec::new();
+    push_path(&mut flags, "tls.cert", args.tls_cert.as_ref());
+    push_path(&mut flags, "tls.key", args.tls_key.as_ref());
+    push_path(&mut flags, "tls.ca", ca);
     push_path(&mut flags, "data", args.data.as_ref());
     push(&mut flags, "listen.grpc", args.grpc.clone());
     push(&mut flags, "listen.web", args.web.clone());
@@ -25,7 +35,7 @@ pub(crate) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
 }
 
 /// Runs a worker until it is told to stop, or changes the limit of a running one.
-pub(crate) fn worker(args: &WorkerArgs) -> Result<()> {
+pub(crate) fn worker(args: &WorkerArgs, ca: Option<&PathBuf>) -> Result<()> {
     if let Some(WorkerVerb::Limit { data, limit }) = &args.verb {
         matrixai_worker::set_limit(data, *limit).map_err(|error| CliError::usage(error.to_string()))?;
         output::note(&format!("the worker in {} may use {limit} of a core", data.display()));
@@ -33,6 +43,7 @@ pub(crate) fn worker(args: &WorkerArgs) -> Result<()> {
     }
     let mut flags = Vec::new();
     push_path(&mut flags, "data", args.data.as_ref());
+    push_path(&mut flags, "tls.ca", ca);
     push_path(&mut flags, "owner_key", args.owner.as_ref());
     push(&mut flags, "cpu_limit", args.cpu_limit.map(|limit| limit.to_string()));
     if !args.join.is_empty() {

@@ -1,7 +1,7 @@
 //! Files to and from the cluster by SHA-256, in chunks, going on where a broken transfer stopped.
 
 use crate::{
-    client::{Client, ask, channel, message_bytes_max},
+    client::{Client, ask, message_bytes_max},
     error::{CliError, Code, Result},
 };
 use matrixai_proto::{
@@ -46,7 +46,7 @@ async fn put_once(
     hash: [u8; 32],
     bytes: &[u8],
 ) -> std::result::Result<(), PutError> {
-    let mut artifacts = ArtifactsClient::new(channel(address).map_err(PutError::Local)?);
+    let mut artifacts = ArtifactsClient::new(client.channel(address).map_err(PutError::Local)?);
     let broken = |status: Status| match status.code() {
         tonic::Code::InvalidArgument | tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
             PutError::Refused(status)
@@ -73,7 +73,7 @@ pub(crate) async fn get(client: &Client, hash: &[u8]) -> Result<Vec<u8>> {
     for attempt in 0..ATTEMPTS {
         let address = client.addresses().get(attempt % client.addresses().len().max(1));
         let address = address.ok_or_else(|| CliError::usage("no coordinator address was given"))?;
-        match get_once(address, hash, &mut bytes).await {
+        match get_once(client, address, hash, &mut bytes).await {
             Ok(()) if matrixai_protocol::sha256(&[&bytes]).as_slice() == hash => return Ok(bytes),
             Ok(()) => {
                 last = format!("{address} sent other bytes than the hash names");
@@ -89,8 +89,8 @@ pub(crate) async fn get(client: &Client, hash: &[u8]) -> Result<Vec<u8>> {
     Err(CliError::new(Code::Unreachable, format!("the download broke off {ATTEMPTS} times (last: {last})")))
 }
 
-async fn get_once(address: &str, hash: &[u8], bytes: &mut Vec<u8>) -> std::result::Result<(), Status> {
-    let channel = channel(address).map_err(|error| Status::unavailable(error.message))?;
+async fn get_once(client: &Client, address: &str, hash: &[u8], bytes: &mut Vec<u8>) -> std::result::Result<(), Status> {
+    let channel = client.channel(address).map_err(|error| Status::unavailable(error.message))?;
     let mut artifacts = ArtifactsClient::new(channel).max_decoding_message_size(message_bytes_max());
     let request = v1::GetRequest { sha256: hash.to_vec(), offset: bytes.len() as u64 };
     let mut stream = artifacts.get(request).await?.into_inner();

@@ -20,6 +20,7 @@ use crate::{
     verbs::{artifact, audit, job as job_verbs},
 };
 use children::Children;
+use matrixai_transport::Dialer;
 use progress::Progress;
 use serde_json::{Value, json};
 use std::{
@@ -168,7 +169,7 @@ async fn main_job(args: &UpArgs, job: &Job, home: &Home, children: &mut Children
     let progress = Progress::start();
     progress.say("starting three coordinators");
     let quorum = founding::start(&home.path, children).await?;
-    let client = Client::connect(&quorum.grpc()).await?;
+    let client = Client::connect(&quorum.grpc(), Dialer::default()).await?;
     let people = people::prepare(&home.path, &client, args.workers.len()).await?;
     progress.say(&format!("starting {} workers", args.workers.len()));
     let machines = children.start_workers(&home.path, &args.workers, &client, &people).await?;

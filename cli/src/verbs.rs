@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod admin;
 pub(crate) mod artifact;
 pub(crate) mod audit;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod drill;
 pub(crate) mod job;
@@ -17,6 +18,7 @@ use crate::{
     output::{self, Format},
 };
 use matrixai_proto::{envelope::Signer, v1::command::Kind};
+use matrixai_transport::Dialer;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -28,11 +30,12 @@ pub(crate) struct Desk {
     pub(crate) format: Format,
     /// How new what is read has to be.
     pub(crate) read: String,
+    pub(crate) dialer: Dialer,
 }
 
 impl Desk {
     pub(crate) async fn client(&self) -> Result<Client> {
-        Client::connect(&self.cluster).await?.reading(&self.read)
+        Client::connect(&self.cluster, self.dialer.clone()).await?.reading(&self.read)
     }
 
     pub(crate) fn signer(&self) -> Result<Signer> {

@@ -1,13 +1,14 @@
-//! Every verb by hand, each part in a folder of its own, and what is refused.
+//! Every verb by hand, each part in a folder of its own, everything over TLS, and what is refused.
 #![allow(clippy::unwrap_used)]
 
 mod harness;
 
 use harness::Cluster;
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
 #[test]
 fn a_job_by_hand_and_what_is_refused() {
-    let mut cluster = Cluster::found();
+    let mut cluster = Cluster::found_with_tls();
     cluster.add_workers(&["0.5", "0.5", "0.5"]);
     let job = cluster.submit(3, 60, 3);
     let id = hex::encode(&job);
@@ -42,6 +43,7 @@ fn a_job_by_hand_and_what_is_refused() {
     assert_eq!(std::fs::read(cluster.home.path().join("again.txt")).unwrap(), b"some bytes");
 
     refusals(&cluster);
+    strangers(&cluster);
     cluster.assert_conserved();
 }
 
@@ -67,4 +69,37 @@ fn refusals(cluster: &Cluster) {
         assert!(said.contains(word), "{args:?} said: {said}");
     }
     assert_eq!(cluster.run(&["account", "list"])["accounts"], before);
+}
+
+/// Who does not trust the cluster's CA, or speaks plaintext, reaches nobody; certificates are never replaced.
+fn strangers(cluster: &Cluster) {
+    let outside = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+        .args(["account", "list", "--cluster", "192.0.2.1:7600"])
+        .env_remove("MATRIXAI_TLS_CA")
+        .output()
+        .unwrap();
+    assert_eq!(outside.status.code(), Some(2), "plaintext to another machine is wrong usage");
+    assert!(String::from_utf8_lossy(&outside.stderr).contains("--tls-ca"), "{outside:?}");
+    let exposed = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+        .args(["coordinator", "--data", "exposed", "--grpc", "0.0.0.0:0", "--web", "127.0.0.1:0"])
+        .current_dir(cluster.home.path())
+        .output()
+        .unwrap();
+    assert_eq!(exposed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&exposed.stderr).contains("needs TLS"), "{exposed:?}");
+
+    let before = std::fs::read(cluster.home.path().join("certs/ca.key")).unwrap();
+    let (code, said) = cluster.attempt(&["certs", "ca"]).unwrap_err();
+    assert!(code == 4 && said.contains("not replaced"), "{said}");
+    assert_eq!(std::fs::read(cluster.home.path().join("certs/ca.key")).unwrap(), before);
+    let mode = std::fs::metadata(cluster.home.path().join("certs/ca.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let key = cluster.coordinators[0].text("node_key");
+    std::fs::create_dir(cluster.home.path().join("mixed")).unwrap();
+    cluster.run(&["certs", "ca", "--dir", "other"]);
+    std::fs::copy(cluster.home.path().join("certs/ca.pem"), cluster.home.path().join("mixed/ca.pem")).unwrap();
+    std::fs::copy(cluster.home.path().join("other/ca.key"), cluster.home.path().join("mixed/ca.key")).unwrap();
+    let (code, said) = cluster.attempt(&["certs", "node", &key, "--host", "127.0.0.1", "--dir", "mixed"]).unwrap_err();
+    assert!(code == 2 && said.contains("cannot be used"), "{said}");
+    assert_eq!(std::fs::read_dir(cluster.home.path().join("mixed")).unwrap().count(), 2, "nothing is left behind");
 }

@@ -1,6 +1,7 @@
 //! Settings of a coordinator, in layers: the shipped `default.toml`, the user's file, `MATRIXAI__` environment
 //! variables, flags. A key nobody knows is an error, since a misspelt limit that is silently ignored is an outage later.
 
+use matrixai_transport::{Files, OwnFiles, is_loopback};
 use serde::{Deserialize, Deserializer};
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
@@ -25,6 +26,8 @@ pub struct Config {
     pub join: Vec<String>,
     /// Addresses of the servers.
     pub listen: Listen,
+    /// Certificates.
+    pub tls: Tls,
     /// Logging.
     pub log: Log,
     /// Traces.
@@ -45,6 +48,18 @@ pub struct Listen {
     pub grpc: String,
     /// The web server.
     pub web: String,
+}
+
+/// Files of TLS (PEM), for both servers and every call: all of them, or none for plaintext on loopback.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates of the CA that the whole cluster trusts.
+    pub ca: PathBuf,
+    /// This coordinator's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Logging.
@@ -160,6 +175,26 @@ impl Config {
             let what = format!("port {} is listen.grpc's already: each server needs its own", web.port());
             return Err(ConfigError::Value { key: "listen.web", what });
         }
+        let tls = [("tls.ca", &self.tls.ca), ("tls.cert", &self.tls.cert), ("tls.key", &self.tls.key)];
+        let missing = tls.iter().find(|(_, path)| path.as_os_str().is_empty());
+        match missing {
+            None => {}
+            Some((key, _)) if tls.iter().any(|(_, path)| !path.as_os_str().is_empty()) => {
+                let what = "is not set, though others of tls are: TLS needs ca, cert and key".to_owned();
+                return Err(ConfigError::Value { key, what });
+            }
+            Some(_) => {
+                for (key, address) in [("listen.grpc", grpc), ("listen.web", web)] {
+                    if !is_loopback(address.ip()) {
+                        let what = format!(
+                            "{address} can be reached from other machines, which needs TLS: set tls.ca, tls.cert and \
+                             tls.key (see `matrixai certs --help`), or listen on 127.0.0.1"
+                        );
+                        return Err(ConfigError::Value { key, what });
+                    }
+                }
+            }
+        }
         if self.advertise.contains(':') || self.advertise.contains('/') {
             let what = format!("{:?} must be a host name or IPv4 address without a port", self.advertise);
             return Err(ConfigError::Value { key: "advertise", what });
@@ -186,6 +221,13 @@ impl Config {
             return Err(ConfigError::Value { key, what });
         }
         Ok(())
+    }
+
+    /// The files of TLS for the coordinator with this node key; none where plaintext is spoken.
+    pub(crate) fn certificates(&self, node: [u8; 32]) -> Option<Files> {
+        let Tls { ca, cert, key } = self.tls.clone();
+        let own = OwnFiles { certificate: cert, key, node };
+        (!ca.as_os_str().is_empty()).then_some(Files { ca, own: Some(own) })
     }
 
     /// Host under which others reach this coordinator's servers, given the address that one of them listens on.
@@ -273,7 +315,28 @@ mod tests {
         assert!(refused(twice).contains("port 7600"));
         assert!(refused("data = \"/a\"\n[listen]\ngrpc = \"nonsense\"\n").contains("host:port"));
         assert!(refused("data = \"/a\"\nadvertise = \"a:1\"\n").contains("without a port"));
+        assert!(refused("data = \"/a\"\n[tls]\nca = \"ca.pem\"\n").contains("tls.cert"));
         assert!(refused("data = \"/a\"\n[artifacts]\nbytes_max = 0\n").contains("bytes_max"));
         assert!(refused("data = \"/a\"\n[snapshots]\nlog_entries = 0\n").contains("snapshots.log_entries"));
+    }
+
+    #[test]
+    fn plaintext_is_for_loopback() {
+        let listen = |grpc: &str, web: &str, tls: &str| {
+            load(&format!("data = \"/a\"\n{tls}[listen]\ngrpc = \"{grpc}\"\nweb = \"{web}\"\n"), &[], &[])
+        };
+        let tls = "tls = { ca = \"ca.pem\", cert = \"node.pem\", key = \"node.key\" }\n";
+        for there in ["0.0.0.0:7600", "[::]:7600", "192.0.2.1:7600"] {
+            let refused = listen(there, "127.0.0.1:0", "").unwrap_err().to_string();
+            assert!(refused.contains("listen.grpc") && refused.contains("needs TLS"), "{refused}");
+            let refused = listen("127.0.0.1:0", there, "").unwrap_err().to_string();
+            assert!(refused.contains("listen.web") && refused.contains("needs TLS"), "{refused}");
+            assert!(listen(there, there.replace("7600", "7680").as_str(), tls).is_ok());
+        }
+        for here in ["127.0.0.1:0", "[::1]:0", "localhost:0"] {
+            assert!(listen(here, here, "").unwrap().certificates([1; 32]).is_none());
+        }
+        let own = listen("0.0.0.0:0", "0.0.0.0:0", tls).unwrap().certificates([1; 32]).unwrap().own.unwrap();
+        assert_eq!((own.key.as_path(), own.node), (Path::new("node.key"), [1; 32]));
     }
 }

@@ -12,6 +12,7 @@ use matrixai_state::{
     ids::{AccountId, Key},
     outcome::Detail,
 };
+use matrixai_transport::Caller;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -114,8 +115,9 @@ pub(crate) fn session_claim(claim: &Envelope, state: &State) -> Result<SessionCl
     Ok(claimed)
 }
 
-/// Checks the claim that a stream between coordinators begins with; answers whose it is.
-pub(crate) fn peer_claim(claim: Option<&Envelope>, running: &Running) -> Result<u64, Status> {
+/// Checks the claim that a stream between coordinators begins with; answers whose it is. A claim may have been overheard,
+/// so the connection must be that of the same node key too.
+pub(crate) fn peer_claim(claim: Option<&Envelope>, caller: Option<&Caller>, running: &Running) -> Result<u64, Status> {
     let claim = claim.ok_or_else(|| Status::unauthenticated("the stream must begin with a claim"))?;
     let state = running.views.borrow().clone();
     let claimed: PeerClaim = claimed(claim, PEER, &state)?;
@@ -124,10 +126,14 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, running: &Running) -> Result<
         return Err(unknown());
     }
     match running.directory.admit(claimed.from, &claim.key) {
-        Ok(()) => Ok(claimed.from),
-        Err(NotAdmitted::Unknown) => Err(unknown()),
-        Err(NotAdmitted::Removed) => Err(removed()),
+        Ok(()) => {}
+        Err(NotAdmitted::Unknown) => return Err(unknown()),
+        Err(NotAdmitted::Removed) => return Err(removed()),
     }
+    let key = <[u8; 32]>::try_from(claim.key.as_slice()).map_err(|_| unknown())?;
+    let caller = caller.ok_or_else(|| Status::internal("nobody knows whose connection this is"))?;
+    caller.is_node(&key).map_err(|error| unauthenticated("not_that_node", &error.to_string()))?;
+    Ok(claimed.from)
 }
 
 /// What a coordinator that has left the cluster is told.

@@ -26,6 +26,7 @@ use matrixai_proto::{
         ledger_server::LedgerServer, market_server::MarketServer, peer_server::PeerServer,
     },
 };
+use matrixai_transport::Incoming;
 use routes::Routes;
 use std::{
     pin::Pin,
@@ -34,7 +35,7 @@ use std::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// Largest request of a client, bytes: a genesis is at most 64 KiB, a worker's envelope far less.
@@ -91,7 +92,7 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         .add(service!(ArtifactsServer, artifacts::ArtifactsService, CHUNK_BYTES_MAX))
         .add(service!(AgentServer, agent::AgentService, REQUEST_BYTES_MAX))
         .add(service!(PeerServer, raft::PeerService, FRAME_BYTES_MAX));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, shared.certificates().cloned());
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))

@@ -2,7 +2,7 @@
 //! this one. What is fetched is kept in the folder, so that a restart needs nobody.
 
 use crate::{
-    links,
+    links::Links,
     shared::{CONSISTENCY, Peer},
 };
 use matrixai_proto::v1::{GetGenesisRequest, GetPolicyRequest, PolicyNode, cluster_client::ClusterClient};
@@ -56,11 +56,16 @@ impl Seat {
 ///
 /// # Errors
 /// One sentence when the key belonged to a coordinator that has left: waiting would be for ever.
-pub(crate) async fn wait(addresses: &[String], key: [u8; 32], me: &str) -> Result<(Vec<u8>, Seat), String> {
+pub(crate) async fn wait(
+    links: &Links,
+    addresses: &[String],
+    key: [u8; 32],
+    me: &str,
+) -> Result<(Vec<u8>, Seat), String> {
     let mut rounds = 0u32;
     loop {
         for address in addresses {
-            match ask(address).await {
+            match ask(links, address).await {
                 Ok((genesis, nodes)) => {
                     if let Some(seat) = seat(&nodes, &key)? {
                         return Ok((genesis, seat));
@@ -99,10 +104,10 @@ fn seat(nodes: &[PolicyNode], key: &[u8; 32]) -> Result<Option<Seat>, String> {
     Ok(Some(Seat { node: own.id, peers: peers.collect() }))
 }
 
-async fn ask(address: &str) -> Result<(Vec<u8>, Vec<PolicyNode>), Status> {
-    let endpoint = links::endpoint(0, address).map_err(Status::invalid_argument)?;
+async fn ask(links: &Links, address: &str) -> Result<(Vec<u8>, Vec<PolicyNode>), Status> {
+    let line = links.stranger(address).map_err(Status::invalid_argument)?;
     let asking = async {
-        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = line.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut cluster = ClusterClient::new(channel);
         let genesis = cluster.get_genesis(GetGenesisRequest {}).await?.into_inner().genesis;
         let mut request = Request::new(GetPolicyRequest {});

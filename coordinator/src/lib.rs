@@ -36,8 +36,8 @@ mod telemetry;
 mod verifier;
 mod web;
 
-pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry};
+pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry, Tls};
 pub use edge::wire_outcome;
 pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;
-pub use startup::{Error, Handle, Ready, run, start};
+pub use startup::{Error, Handle, Ready, node_key, run, start};

@@ -8,7 +8,8 @@ use matrixai_proto::{
     envelope::{self, PEER, Signer},
     v1::{Envelope, PeerClaim},
 };
-use matrixai_state::State;
+use matrixai_state::{State, ids::Key};
+use matrixai_transport::{Callee, Dialer, Line};
 use prost::Message as _;
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Life of a claim, ms.
 const CLAIM_MS: u64 = 600_000;
@@ -31,6 +32,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Links {
     signer: Signer,
+    dialer: Dialer,
     cluster: OnceLock<Cluster>,
     /// Connections by coordinator, each with the address that it was made for.
     channels: Mutex<BTreeMap<u64, (String, Channel)>>,
@@ -45,9 +47,9 @@ struct Cluster {
 }
 
 impl Links {
-    /// No links yet; claims will be signed with this key.
-    pub(crate) fn new(signer: Signer) -> Arc<Self> {
-        Arc::new(Self { signer, cluster: OnceLock::new(), channels: Mutex::default() })
+    /// No links yet; claims will be signed with this key, connections made with this dialer.
+    pub(crate) fn new(signer: Signer, dialer: Dialer) -> Arc<Self> {
+        Arc::new(Self { signer, dialer, cluster: OnceLock::new(), channels: Mutex::default() })
     }
 
     /// The cluster is known from here on.
@@ -78,9 +80,9 @@ impl Links {
         if let Some((_, channel)) = channels.get(&to.id).filter(|(address, _)| *address == to.grpc) {
             return Some(channel.clone());
         }
-        match endpoint(to.id, &to.grpc) {
-            Ok(endpoint) => {
-                let channel = endpoint.connect_lazy();
+        match self.line(to.id, &to.grpc, &to.key) {
+            Ok(line) => {
+                let channel = line.lazy();
                 channels.insert(to.id, (to.grpc.clone(), channel.clone()));
                 Some(channel)
             }
@@ -89,6 +91,23 @@ impl Links {
                 None
             }
         }
+    }
+
+    /// How another coordinator is called. With TLS it must show the certificate of its node key.
+    ///
+    /// # Errors
+    /// When its address is none, or outside this machine and there is no TLS.
+    pub(crate) fn line(&self, id: u64, grpc: &str, key: &Key) -> Result<Line, String> {
+        let line = self.dialer.line(grpc, Callee::Node(key));
+        line.map(tuned).map_err(|error| format!("node {id}'s address: {error}"))
+    }
+
+    /// How a coordinator is called whose key is not known yet. With TLS it must show the certificate of its host.
+    ///
+    /// # Errors
+    /// As [`Links::line`].
+    pub(crate) fn stranger(&self, address: &str) -> Result<Line, String> {
+        self.dialer.line(address, Callee::Host).map(tuned).map_err(|error| error.to_string())
     }
 
     /// A signed claim that this coordinator calls that one. Before there is a cluster it claims nothing anyone believes.
@@ -101,6 +120,16 @@ impl Links {
         let payload = PeerClaim { from: cluster.node, to }.encode_to_vec();
         self.signer.seal(cluster.id, PEER, id, now.saturating_add(CLAIM_MS), payload)
     }
+}
+
+fn tuned(line: Line) -> Line {
+    line.tuned(|endpoint| {
+        endpoint
+            .connect_timeout(CONNECT_WAIT)
+            .keep_alive_while_idle(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+            .keep_alive_timeout(KEEP_ALIVE_WAIT)
+    })
 }
 
 impl peers::Peers for Links {
@@ -119,19 +148,4 @@ impl peers::Peers for Links {
     fn claim(&self, to: u64) -> Envelope {
         Links::claim(self, to)
     }
-}
-
-/// How another coordinator is called.
-///
-/// # Errors
-/// When its address is none.
-pub(crate) fn endpoint(id: u64, grpc: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{grpc}"))
-        .map_err(|error| format!("node {id}'s address {grpc:?}: {error}"))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_WAIT)
-        .tcp_nodelay(true)
-        .keep_alive_while_idle(true)
-        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-        .keep_alive_timeout(KEEP_ALIVE_WAIT))
 }

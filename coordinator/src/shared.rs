@@ -15,6 +15,7 @@ use matrixai_proto::{
     v1::{Envelope, SubmitReply},
 };
 use matrixai_state::{Genesis, State};
+use matrixai_transport::{Caller, Certificates};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, metadata::MetadataMap};
@@ -41,6 +42,7 @@ struct Inner {
     founding: mpsc::Sender<Founding>,
     stopping: watch::Receiver<bool>,
     events: Arc<EventRing>,
+    certificates: Option<Arc<Certificates>>,
     links: Arc<Links>,
     artifacts: Artifacts,
     history: Arc<History>,
@@ -138,6 +140,7 @@ pub(crate) struct Parts {
     pub(crate) folder: Folder,
     pub(crate) founding: mpsc::Sender<Founding>,
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) links: Arc<Links>,
     pub(crate) artifacts: Artifacts,
     pub(crate) history: Arc<History>,
@@ -146,7 +149,7 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, folder, founding, stopping, links, artifacts, history, metrics } = parts;
+        let Parts { config, folder, founding, stopping, certificates, links, artifacts, history, metrics } = parts;
         let signer = folder.signer();
         let (running, events, live) = (OnceLock::new(), EventRing::new(), Arc::new(Live::default()));
         Self(Arc::new(Inner {
@@ -157,6 +160,7 @@ impl Shared {
             founding,
             stopping,
             events,
+            certificates,
             links,
             artifacts,
             history,
@@ -329,13 +333,19 @@ impl Shared {
         &self.0.links
     }
 
-    /// Checks the claim that a stream from another coordinator begins with; answers who it is.
+    /// Checks the claim that a stream from another coordinator begins with, and that the stream is that coordinator's;
+    /// answers who it is. `caller` is what the request's extensions hold.
     ///
     /// # Errors
     /// UNAUTHENTICATED says what is wrong with it.
-    pub(crate) fn check_peer_claim(&self, claim: Option<&Envelope>) -> Result<u64, Status> {
+    pub(crate) fn check_peer_claim(&self, claim: Option<&Envelope>, caller: Option<&Caller>) -> Result<u64, Status> {
         let running = self.running()?;
-        edge::peer_claim(claim, running)
+        edge::peer_claim(claim, caller, running)
+    }
+
+    /// What the servers show to callers; none where plaintext is spoken.
+    pub(crate) fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.0.certificates.as_ref()
     }
 
     /// Checks that a coordinator whose stream was accepted has not left the cluster since.

@@ -27,11 +27,13 @@ use crate::{
 use matrixai_consensus::{EngineStore, LogStore as _, Members, Node, NodeConfig, SnapshotMeta, Start};
 use matrixai_proto::envelope;
 use matrixai_state::State;
+use matrixai_transport::{Certificates, Dialer, TlsError};
 use serde::Serialize;
 use std::{
     future::pending,
     io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -69,6 +71,9 @@ pub enum Error {
         /// The system's answer.
         error: io::Error,
     },
+    /// The certificates cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The artifact store cannot be used.
     #[error("artifacts: {0}")]
     Artifacts(String),
@@ -109,6 +114,15 @@ pub struct Ready {
     pub cluster_id: Option<String>,
     /// This node's number in genesis; 0 before `cluster init`.
     pub node: u64,
+}
+
+/// The node key of a data folder, which is made with a new one when it is not there: certificates name it before the
+/// coordinator can start.
+///
+/// # Errors
+/// When the folder cannot be made or used, or a coordinator runs in it.
+pub fn node_key(data: &Path) -> Result<[u8; 32], FolderError> {
+    Folder::open(data).map(|folder| folder.signer().public_key())
 }
 
 /// Runs a coordinator until SIGTERM or Ctrl-C. Prints one line of JSON ([`Ready`]) on stdout once it serves.
@@ -241,7 +255,8 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let genesis = folder.genesis()?;
 
     let metrics = Arc::new(Metrics::new());
-    let links = Links::new(folder.signer());
+    let certificates = config.certificates(folder.signer().public_key()).map(Certificates::read).transpose()?;
+    let links = Links::new(folder.signer(), Dialer::new(certificates.clone()));
     let artifacts = Artifacts::open(&folder.artifacts(), config.artifacts.bytes_max, links.clone(), metrics.clone())
         .map_err(|error| Error::Artifacts(error.to_string()))?;
     let history = Arc::new(History::new(&folder.history(), metrics.clone()));
@@ -249,7 +264,7 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     // Ends streams and servers on a failure too.
     let (closing, closed) = watch::channel(false);
-    let parts = Parts { config, folder, founding, stopping: closed, links, artifacts, history, metrics };
+    let parts = Parts { config, folder, founding, stopping: closed, certificates, links, artifacts, history, metrics };
     let shared = Shared::new(parts);
     let mut threads = None;
     if let Some(genesis) = genesis {
@@ -263,6 +278,11 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let grpc_listener = TcpListener::from_std(grpc_listener)
         .map_err(|error| Error::System { what: "hand the listener to the runtime", error })?;
     let mut grpc = tokio::spawn(grpc::serve(shared.clone(), grpc_listener));
+
+    if let Some(certificates) = shared.certificates() {
+        // Ends with the runtime.
+        tokio::spawn(certificates.clone().watch());
+    }
 
     let running = shared.running().ok();
     let ready_line = Ready {
@@ -370,7 +390,7 @@ fn found(
 async fn wait_to_join(shared: &Shared, grpc: SocketAddr, web: SocketAddr) -> Result<(Vec<u8>, Seat), String> {
     let (config, key) = (shared.config(), shared.node_signer().public_key());
     let me = format!("{}@{}@{}", hex::encode(key), config.advertised(grpc), config.advertised(web));
-    join::wait(&config.join, key, &me).await
+    join::wait(shared.links(), &config.join, key, &me).await
 }
 
 /// Takes the place that the admins gave this coordinator: the folder first, so that a crash leaves one that opens.

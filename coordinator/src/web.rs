@@ -25,6 +25,7 @@ use actix_web::{
 use html::Html;
 use matrixai_proto::v1;
 use matrixai_state::{State, ids::JobId, machines::MachineRow};
+use matrixai_transport::Certificates;
 use pages::{Frame, Overview, Place, Running};
 use std::{collections::BTreeMap, io, net::TcpListener, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -67,6 +68,7 @@ struct Site {
 /// # Errors
 /// When the listener cannot be used.
 pub(crate) fn server(shared: Shared, listener: TcpListener) -> io::Result<Server> {
+    let certificates = shared.certificates().map(Certificates::web).transpose().map_err(io::Error::other)?;
     let site = Site { shared, streams: Arc::new(Semaphore::new(live::STREAMS_MAX)) };
     let server = HttpServer::new(move || {
         let site = site.clone();
@@ -75,15 +77,18 @@ pub(crate) fn server(shared: Shared, listener: TcpListener) -> io::Result<Server
             .app_data(PayloadConfig::new(0))
             .configure(move |service| routes(service, site))
     });
-    Ok(server
+    let server = server
         .workers(WORKERS)
         .max_connections(CONNECTIONS_PER_WORKER_MAX)
         .client_request_timeout(REQUEST_WAIT)
         .keep_alive(IDLE_WAIT)
         .shutdown_timeout(SHUTDOWN_WAIT_S)
-        .disable_signals()
-        .listen(listener)?
-        .run())
+        .disable_signals();
+    let server = match certificates {
+        Some(certificates) => server.listen_rustls_0_23(listener, certificates)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
 fn routes(service: &mut ServiceConfig, site: Site) {

@@ -1,6 +1,7 @@
 //! Settings of a worker, in layers: the shipped `default.toml`, the user's file, `MATRIXAI__` environment variables,
 //! flags. A key nobody knows is an error, since a misspelt limit that is silently ignored uses somebody's whole core.
 
+use matrixai_transport::{Callee, Dialer, Files};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,22 @@ pub struct Config {
     pub owner_key: PathBuf,
     /// Share of one core for computing, above 0 and at most 1; 0 leaves the data folder's `limit` file as it is.
     pub cpu_limit: f64,
+    /// Trust in coordinators.
+    pub tls: Tls,
     /// Logging.
     pub log: Log,
     /// The session with a coordinator.
     pub session: Session,
     /// Artifacts on this disk and on their way.
     pub artifacts: Artifacts,
+}
+
+/// Trust in coordinators.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate (PEM) of the cluster's CA; empty for plaintext on loopback.
+    pub ca: PathBuf,
 }
 
 /// Logging.
@@ -133,6 +144,10 @@ impl Config {
             if self.join[..at].contains(address) {
                 return wrong("join", format!("{address} is named twice"));
             }
+            if self.certificates().is_none() {
+                let line = Dialer::default().line(address, Callee::Host);
+                line.map_err(|error| ConfigError::Value { key: "join", what: error.to_string() })?;
+            }
         }
         if !self.cluster.is_empty() && crate::identity::parse_hash(&self.cluster).is_none() {
             return wrong("cluster", format!("{:?} is no cluster id: 64 hex digits", self.cluster));
@@ -154,6 +169,14 @@ impl Config {
             return wrong("artifacts.uploads_max", format!("must be 1 to {UPLOADS_MAX}"));
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// The files of TLS; none where plaintext is spoken.
+    pub(crate) fn certificates(&self) -> Option<Files> {
+        let ca = self.tls.ca.clone();
+        (!ca.as_os_str().is_empty()).then_some(Files { ca, own: None })
     }
 }
 
@@ -199,40 +222,51 @@ mod tests {
 
     #[test]
     fn later_layers_win() {
-        let toml = "data = \"/a\"\njoin = [\"h:1\", \"h:2\"]\n[session]\ntimeout_ms = 5\n";
+        let toml = "data = \"/a\"\njoin = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n[session]\ntimeout_ms = 5\n";
         let config = load(toml, &[], &[]).unwrap();
-        assert_eq!(config.join, ["h:1", "h:2"]);
-        let variables = [("MATRIXAI__JOIN", "h:3,h:4"), ("MATRIXAI__SESSION__TIMEOUT_MS", "6")];
+        assert_eq!(config.join, ["127.0.0.1:1", "127.0.0.1:2"]);
+        let variables = [("MATRIXAI__JOIN", "127.0.0.1:3,127.0.0.1:4"), ("MATRIXAI__SESSION__TIMEOUT_MS", "6")];
         let config = load(toml, &variables, &[("cpu_limit", "0.25"), ("data", "/b")]).unwrap();
-        assert_eq!(config.join, ["h:3", "h:4"]);
+        assert_eq!(config.join, ["127.0.0.1:3", "127.0.0.1:4"]);
         assert_eq!((config.cpu_limit, config.session.timeout_ms), (0.25, 6));
         assert_eq!(config.data, Path::new("/b"));
     }
 
     #[test]
     fn unknown_keys_are_refused_in_every_layer() {
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\nspeed = 1\n").contains("speed"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\n[log]\ncolour = 1\n").contains("colour"));
-        let error = load("data = \"/a\"\njoin = \"h:1\"\n", &[("MATRIXAI__CPU_LIMMIT", "1")], &[]).unwrap_err();
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\nspeed = 1\n").contains("speed"));
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\n[log]\ncolour = 1\n").contains("colour"));
+        let error = load("data = \"/a\"\njoin = \"127.0.0.1:1\"\n", &[("MATRIXAI__CPU_LIMMIT", "1")], &[]).unwrap_err();
         assert!(error.to_string().contains("cpu_limmit"), "{error}");
     }
 
     #[test]
     fn values_that_cannot_work_are_named() {
-        assert!(refused("join = \"h:1\"\n").contains("data"));
+        assert!(refused("join = \"127.0.0.1:1\"\n").contains("data"));
         assert!(refused("data = \"/a\"\n").contains("join"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1, h:1\"\n").contains("twice"));
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1, 127.0.0.1:1\"\n").contains("twice"));
         assert!(refused("data = \"/a\"\njoin = \"h\"\n").contains("host:port"));
         assert!(refused("data = \"/a\"\njoin = \"h:0\"\n").contains("host:port"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\ncpu_limit = 1.5\n").contains("cpu_limit"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\ncpu_limit = -1.0\n").contains("cpu_limit"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\ncluster = \"ab\"\n").contains("cluster"));
-        assert!(refused("data = \"/a\"\njoin = \"h:1\"\n[artifacts]\nuploads_max = 0\n").contains("uploads_max"));
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\ncpu_limit = 1.5\n").contains("cpu_limit"));
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\ncpu_limit = -1.0\n").contains("cpu_limit"));
+        assert!(refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\ncluster = \"ab\"\n").contains("cluster"));
+        assert!(
+            refused("data = \"/a\"\njoin = \"127.0.0.1:1\"\n[artifacts]\nuploads_max = 0\n").contains("uploads_max")
+        );
     }
 
     #[test]
     fn the_shipped_settings_need_only_a_folder_and_an_address() {
         let config = Config::local(Path::new("/a"), &["127.0.0.1:1".to_owned()]).unwrap();
         assert_eq!((config.cpu_limit, config.artifacts.uploads_max), (0.0, 4));
+    }
+
+    #[test]
+    fn coordinators_elsewhere_need_tls() {
+        let elsewhere = "data = \"/a\"\njoin = \"127.0.0.1:1,192.0.2.1:7600\"\n";
+        let refused = load(elsewhere, &[], &[]).unwrap_err().to_string();
+        assert!(refused.contains("192.0.2.1:7600") && refused.contains("need TLS"), "{refused}");
+        let config = load(elsewhere, &[("MATRIXAI__TLS__CA", "ca.pem")], &[]).unwrap();
+        assert_eq!(config.certificates(), Some(Files { ca: "ca.pem".into(), own: None }));
     }
 }

@@ -1,19 +1,12 @@
 //! The coordinators that this worker may turn to: their addresses, a lazily dialled channel to each, and which one is
 //! believed to be well at the moment.
 
+use matrixai_transport::{AddressError, Callee, Dialer, Line};
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
-use tonic::transport::{Channel, Endpoint};
-
-/// An address of `join` that makes no URI.
-#[derive(Debug, thiserror::Error)]
-#[error("the address {address:?} cannot be dialled: {source}")]
-pub struct BadAddress {
-    address: String,
-    source: tonic::transport::Error,
-}
+use tonic::transport::Channel;
 
 /// Addresses in the order of the configuration.
 #[derive(Debug)]
@@ -27,15 +20,16 @@ pub(crate) struct Coordinators {
 pub(crate) struct Coordinator {
     pub(crate) address: String,
     /// For a session, whose end must be noticed: each dials anew.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) line: Line,
     /// For single calls: dialled when needed, and again after it broke.
     pub(crate) channel: Channel,
 }
 
 impl Coordinators {
     /// Takes the addresses; must be called inside the runtime. Nothing is dialled yet.
-    pub(crate) fn new(addresses: &[String], timeout: Duration) -> Result<Self, BadAddress> {
-        let all = addresses.iter().map(|address| Coordinator::new(address, timeout)).collect::<Result<_, _>>()?;
+    pub(crate) fn new(addresses: &[String], dialer: &Dialer, timeout: Duration) -> Result<Self, AddressError> {
+        let new = |address: &String| Coordinator::new(address, dialer, timeout);
+        let all = addresses.iter().map(new).collect::<Result<_, _>>()?;
         Ok(Self { all, preferred: AtomicUsize::new(0) })
     }
 
@@ -59,13 +53,10 @@ impl Coordinators {
 }
 
 impl Coordinator {
-    fn new(address: &str, timeout: Duration) -> Result<Self, BadAddress> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|source| BadAddress { address: address.to_owned(), source })?
-            .connect_timeout(timeout)
-            .tcp_nodelay(true);
-        let channel = endpoint.connect_lazy();
-        Ok(Self { address: address.to_owned(), endpoint, channel })
+    fn new(address: &str, dialer: &Dialer, timeout: Duration) -> Result<Self, AddressError> {
+        let line = dialer.line(address, Callee::Host)?.tuned(|endpoint| endpoint.connect_timeout(timeout));
+        let channel = line.lazy();
+        Ok(Self { address: address.to_owned(), line, channel })
     }
 }
 
@@ -113,12 +104,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_one_that_is_well_comes_first() -> Result<(), BadAddress> {
-        let addresses = ["a:1", "b:2", "c:3"].map(str::to_owned);
-        let coordinators = Coordinators::new(&addresses, Duration::from_secs(1))?;
+    async fn the_one_that_is_well_comes_first() -> Result<(), AddressError> {
+        let addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+        let coordinators = Coordinators::new(&addresses, &Dialer::default(), Duration::from_secs(1))?;
         coordinators.prefer(1);
         let order: Vec<_> = (0..4).map(|n| coordinators.nth(n).1.address.as_str()).collect();
-        assert_eq!(order, ["b:2", "c:3", "a:1", "b:2"]);
+        assert_eq!(order, ["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:1", "127.0.0.1:2"]);
         Ok(())
     }
 }

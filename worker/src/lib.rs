@@ -38,6 +38,7 @@ use coordinators::{Backoff, Coordinators};
 use identity::{Folder, machine_id, parse_hash};
 use journal::Journal;
 use matrixai_protocol::{Hash, drilling::Kernel};
+use matrixai_transport::{Certificates, Dialer};
 use run::{Env, Runners};
 use sealer::Sealer;
 use serde::Serialize;
@@ -70,7 +71,10 @@ pub enum Error {
     Limit(#[from] LimitError),
     /// An address in `join`.
     #[error(transparent)]
-    Address(#[from] coordinators::BadAddress),
+    Address(#[from] matrixai_transport::AddressError),
+    /// The CA's certificate.
+    #[error("TLS: {0}")]
+    Tls(#[from] matrixai_transport::TlsError),
     /// The configuration names another cluster than the data folder or the coordinators.
     #[error("the configuration insists on cluster {wanted}, but {who} belongs to {found}")]
     WrongCluster {
@@ -155,7 +159,12 @@ async fn work(config: Config, ready: impl FnOnce(&Ready) -> io::Result<()>, stop
     let cache = Cache::open(&data.join("artifacts"), config.artifacts.bytes_max)?;
     let inventory = hardware::inventory(&data);
     let patience = Duration::from_millis(config.session.timeout_ms);
-    let coordinators = Arc::new(Coordinators::new(&config.join, patience)?);
+    let certificates = config.certificates().map(Certificates::read).transpose()?;
+    if let Some(certificates) = &certificates {
+        // Ends with the runtime.
+        tokio::spawn(certificates.clone().watch());
+    }
+    let coordinators = Arc::new(Coordinators::new(&config.join, &Dialer::new(certificates), patience)?);
     let clock = Arc::new(Clock::start());
 
     check_pinned(&config.cluster, folder.cluster_id().as_ref(), "the data folder")?;

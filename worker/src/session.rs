@@ -123,7 +123,7 @@ impl Session {
         let patience = Duration::from_millis(self.settings.timeout_ms);
         let coordinators = Arc::clone(&self.coordinators);
         let coordinator = coordinators.at(index);
-        let channel = within(patience, coordinator.endpoint.connect()).await??;
+        let channel = within(patience, coordinator.line.connect()).await??;
         // Ledger time first: the hello's claim must not look expired.
         let (cluster, now_ms) = cluster_of(channel.clone(), patience).await?;
         if cluster != *self.sealer.cluster_id() {

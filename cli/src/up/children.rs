@@ -66,6 +66,7 @@ impl Children {
             .current_dir(folder)
             .env_remove("MATRIXAI_CLUSTER")
             .env_remove("MATRIXAI_KEY")
+            .env_remove("MATRIXAI_TLS_CA")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(log))

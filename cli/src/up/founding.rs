@@ -9,6 +9,7 @@ use crate::{
     verbs::cluster,
 };
 use matrixai_proto::v1::{self, cluster_client::ClusterClient};
+use matrixai_transport::Dialer;
 use std::path::Path;
 
 const COORDINATORS: usize = 3;
@@ -56,7 +57,7 @@ pub(super) async fn start(home: &Path, children: &mut Children) -> Result<Quorum
                 admin_threshold: 1,
                 minimum_balance: "0".to_owned(),
             };
-            cluster::init(&args).await?;
+            cluster::init(&args, &Dialer::default()).await?;
         }
         Some(founded) => finish_founding(founded, &members).await?,
     }
@@ -69,10 +70,13 @@ async fn finish_founding(founded: &Ready, members: &[Ready]) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
-    let reply = ClusterClient::new(channel(&founded.grpc)?).get_genesis(v1::GetGenesisRequest {}).await;
+    let reply =
+        ClusterClient::new(channel(&Dialer::default(), &founded.grpc)?).get_genesis(v1::GetGenesisRequest {}).await;
     let genesis = reply.map_err(|status| refused(&status))?.into_inner().genesis;
     for member in left {
-        let reply = ClusterClient::new(channel(&member.grpc)?).init(v1::InitRequest { genesis: genesis.clone() }).await;
+        let reply = ClusterClient::new(channel(&Dialer::default(), &member.grpc)?)
+            .init(v1::InitRequest { genesis: genesis.clone() })
+            .await;
         reply.map_err(|status| CliError::refused(format!("{}: {}", member.grpc, status.message())))?;
     }
     Ok(())

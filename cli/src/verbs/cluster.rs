@@ -11,6 +11,7 @@ use matrixai_proto::{
     envelope,
     v1::{self, admin_action::Kind as Action},
 };
+use matrixai_transport::Dialer;
 use prost::Message as _;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ const FAUCET_TOTAL: u128 = 1_000_000_000_000_000;
 pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
     match verb {
         ClusterVerb::Init(args) => {
-            let id = hex::encode(init(&args).await?);
+            let id = hex::encode(init(&args, &desk.dialer).await?);
             output::show(desk.format, &json!({ "cluster_id": id }), || format!("cluster {id} is founded"));
             Ok(())
         }
@@ -48,12 +49,12 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
 }
 
 /// Founds a cluster: the same genesis for every node named.
-pub(crate) async fn init(args: &InitArgs) -> Result<Vec<u8>> {
+pub(crate) async fn init(args: &InitArgs, dialer: &Dialer) -> Result<Vec<u8>> {
     let genesis = genesis(args)?;
     let bytes = genesis.encode_to_vec();
     let mut cluster_id = Vec::new();
     for node in &genesis.nodes {
-        let mut client = v1::cluster_client::ClusterClient::new(channel(&node.grpc)?);
+        let mut client = v1::cluster_client::ClusterClient::new(channel(dialer, &node.grpc)?);
         let reply = client.init(v1::InitRequest { genesis: bytes.clone() }).await.map_err(|status| {
             let error = refused(&status);
             CliError::new(error.code, format!("{}: {}", node.grpc, error.message))
@@ -131,7 +132,7 @@ async fn transfer_leader(desk: &Desk, to: u64) -> Result<()> {
         if status.leader != 0 {
             let payload = v1::TransferClaim { to }.encode_to_vec();
             let claim = Some(client.seal(&signer, envelope::TRANSFER_LEADER, payload).await?);
-            let mut leader = v1::cluster_client::ClusterClient::new(channel(&status.leader_grpc)?);
+            let mut leader = v1::cluster_client::ClusterClient::new(channel(&desk.dialer, &status.leader_grpc)?);
             match leader.transfer_leader(v1::TransferLeaderRequest { claim }).await {
                 Ok(_) => {}
                 // It led a moment ago.

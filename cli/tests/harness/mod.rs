@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use matrixai_proto::v1::{self, jobs_client::JobsClient};
+use matrixai_transport::{Callee, Certificates, Dialer, Files};
 use serde_json::Value;
 use std::{
     fs,
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 
 /// The longest that any single condition of a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Arguments of every coordinator.
+const COORDINATOR: [&str; 7] = ["coordinator", "--data", "data", "--grpc", "127.0.0.1:0", "--web", "127.0.0.1:0"];
 
 /// One running child.
 #[derive(Debug)]
@@ -78,18 +82,48 @@ fn tail(folder: &Path) -> String {
 /// A cluster of three coordinators and some workers, made with the same verbs a person types.
 #[derive(Debug)]
 pub struct Cluster {
+    /// The CA's certificate, when everything speaks TLS.
+    ca: Option<String>,
     pub home: TempDir,
     pub coordinators: Vec<Process>,
     pub workers: Vec<Process>,
 }
 
 impl Cluster {
+    /// In plaintext, which loopback allows.
     pub fn found() -> Self {
+        let mut cluster = Self::empty();
+        let folders = (1..=3).map(|n| cluster.home.path().join(format!("coordinator-{n}")));
+        cluster.coordinators = folders.map(|folder| Process::start(&folder, &COORDINATOR)).collect();
+        cluster.init()
+    }
+
+    /// With an authority and certificates made by `matrixai certs`.
+    pub fn found_with_tls() -> Self {
+        let mut cluster = Self::empty();
+        let made = cluster.run(&["certs", "ca"]);
+        let ca = cluster.home.path().join(made["certificate"].as_str().unwrap()).to_str().unwrap().to_owned();
+        for n in 1..=3 {
+            let folder = cluster.home.path().join(format!("coordinator-{n}"));
+            let data = folder.join("data");
+            let key = cluster.run(&["coordinator", "key", "--data", data.to_str().unwrap()]);
+            let made = cluster.run(&["certs", "node", key["node_key"].as_str().unwrap(), "--host", "127.0.0.1"]);
+            let file = |what: &str| cluster.home.path().join(made[what].as_str().unwrap()).to_str().unwrap().to_owned();
+            let (certificate, private) = (file("certificate"), file("key"));
+            let tls = ["--tls-ca", &ca, "--tls-cert", &certificate, "--tls-key", &private];
+            cluster.coordinators.push(Process::start(&folder, &[&COORDINATOR[..], &tls].concat()));
+        }
+        cluster.ca = Some(ca);
+        cluster.init()
+    }
+
+    fn empty() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let args = ["coordinator", "--data", "data", "--grpc", "127.0.0.1:0", "--web", "127.0.0.1:0"];
-        let coordinators: Vec<_> =
-            (1..=3).map(|n| Process::start(&home.path().join(format!("coordinator-{n}")), &args)).collect();
-        let cluster = Self { home, coordinators, workers: Vec::new() };
+        Self { ca: None, home, coordinators: Vec::new(), workers: Vec::new() }
+    }
+
+    fn init(self) -> Self {
+        let cluster = self;
         let admin = cluster.run(&["account", "key", "--key", "operator.key"])["key"].as_str().unwrap().to_owned();
         let nodes: Vec<String> = cluster
             .coordinators
@@ -112,7 +146,9 @@ impl Cluster {
     pub fn attempt(&self, args: &[&str]) -> Result<Value, (i32, String)> {
         let output = Command::new(env!("CARGO_BIN_EXE_matrixai"))
             .args(args)
-            .args(["--output", "json", "--cluster", &self.addresses().join(",")])
+            .args(["--output", "json"])
+            .envs(self.ca.iter().map(|ca| ("MATRIXAI_TLS_CA", ca)))
+            .env("MATRIXAI_CLUSTER", self.addresses().join(","))
             .current_dir(self.home.path())
             .stdin(Stdio::null())
             .output()
@@ -139,7 +175,9 @@ impl Cluster {
             let folder = self.home.path().join(format!("worker-{number}"));
             fs::create_dir_all(&folder).unwrap();
             fs::copy(self.home.path().join(&key), folder.join("owner.key")).unwrap();
-            let args = ["worker", "--join", &join, "--data", "data", "--owner", "owner.key", "--cpu-limit", limit];
+            let mut args =
+                vec!["worker", "--join", &join, "--data", "data", "--owner", "owner.key", "--cpu-limit", limit];
+            args.extend(self.ca.iter().flat_map(|ca| ["--tls-ca", ca]));
             self.workers.push(Process::start(&folder, &args));
         }
         let count = self.workers.len();
@@ -223,15 +261,15 @@ impl Cluster {
     /// Follows a job by the stream of its changes until a state of it holds.
     pub fn follow(&self, job: &[u8], what: &str, holds: impl Fn(&v1::Job) -> bool) -> v1::Job {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let files = self.ca.as_ref().map(|ca| Files { ca: ca.into(), own: None });
+        let dialer = Dialer::new(files.map(|files| Certificates::read(files).unwrap()));
         let begun = Instant::now();
         let mut last = v1::Job::default();
         while begun.elapsed() < DEADLINE {
             for address in self.addresses() {
                 let seen = runtime.block_on(async {
-                    let mut client = JobsClient::connect(format!("http://{address}"))
-                        .await
-                        .ok()?
-                        .max_decoding_message_size(64 << 20);
+                    let channel = dialer.line(&address, Callee::Host).unwrap().connect().await.ok()?;
+                    let mut client = JobsClient::new(channel).max_decoding_message_size(64 << 20);
                     let mut stream = client.watch_job(v1::GetJobRequest { job: job.to_vec() }).await.ok()?.into_inner();
                     while let Ok(Ok(Some(job))) = tokio::time::timeout(DEADLINE, stream.message()).await {
                         last = job.clone();

@@ -2,22 +2,18 @@
 //! with a growing pause; what is lost meanwhile raft sends again, and the next status replaces the last.
 
 use super::replica::{Refused, ReplicaActor, Unreachable};
-use crate::{
-    core::Address,
-    edge,
-    links::{self, Links},
-    live::Live,
-};
+use crate::{core::Address, edge, links::Links, live::Live};
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message,
     WrapFuture as _, prelude::SendError,
 };
 use matrixai_proto::v1::{PeerAck, PeerFrame, PeerStatus, peer_client::PeerClient};
 use matrixai_state::Refusal;
+use matrixai_transport::Line;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Endpoint};
+use tonic::{Status, Streaming};
 
 /// Messages of the replica waiting for the link.
 const MAILBOX: usize = 1_024;
@@ -123,13 +119,13 @@ impl Actor for PeerActor {
 
 impl PeerActor {
     fn connect(&mut self, ctx: &mut Context<Self>) {
-        let endpoint = match links::endpoint(self.to.id, &self.to.grpc) {
-            Ok(endpoint) => endpoint,
+        let line = match self.links.line(self.to.id, &self.to.grpc, &self.to.key) {
+            Ok(line) => line,
             Err(why) => return tracing::error!(why, "a coordinator cannot be reached"),
         };
         let (frames, queue) = mpsc::channel(FRAMES_MAX);
         let first = PeerFrame { claim: Some(self.links.claim(self.to.id)), raft: Vec::new(), status: None };
-        let opening = open(endpoint, first, queue);
+        let opening = open(line, first, queue);
         ctx.spawn(opening.into_actor(self).map(|acks, link, ctx| match acks {
             Ok(acks) => link.connected(frames, acks, ctx),
             Err(broken) => link.broken(&broken, ctx),
@@ -218,12 +214,8 @@ impl Handler<Outgoing> for PeerActor {
     }
 }
 
-async fn open(
-    endpoint: Endpoint,
-    first: PeerFrame,
-    queue: mpsc::Receiver<PeerFrame>,
-) -> Result<Streaming<PeerAck>, Broken> {
-    let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
+async fn open(line: Line, first: PeerFrame, queue: mpsc::Receiver<PeerFrame>) -> Result<Streaming<PeerAck>, Broken> {
+    let channel = line.connect().await.map_err(|error| describe(&error))?;
     let frames = tokio_stream::StreamExt::chain(tokio_stream::once(first), ReceiverStream::new(queue));
     let mut client = PeerClient::new(channel).max_encoding_message_size(FRAME_BYTES_MAX);
     match tokio::time::timeout(ACCEPT_WAIT, client.exchange(frames)).await {

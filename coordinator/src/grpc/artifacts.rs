@@ -27,6 +27,7 @@ use matrixai_state::{
     Signer, State,
     ids::{AccountId, Key},
 };
+use matrixai_transport::Caller;
 use std::{pin::Pin, time::Duration};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -120,9 +121,11 @@ impl ArtifactsService {
 ///
 /// # Errors
 /// UNAUTHENTICATED for a stream that no coordinator of this cluster began; otherwise as for an upload.
-pub(super) async fn store(shared: &Shared, mut messages: Streaming<StoreRequest>) -> Result<StoreReply, Status> {
+pub(super) async fn store(shared: &Shared, request: Request<Streaming<StoreRequest>>) -> Result<StoreReply, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let mut messages = request.into_inner();
     let StoreRequest { claim, sha256, size, data } = first(&mut messages).await?;
-    shared.check_peer_claim(claim.as_ref())?;
+    shared.check_peer_claim(claim.as_ref(), caller.as_ref())?;
     let sha256 = hash(&sha256).map_err(status)?;
     shared.artifacts().receive(sha256, size, store_chunks(data, messages)).await.map_err(status)?;
     Ok(StoreReply {})

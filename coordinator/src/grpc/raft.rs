@@ -6,6 +6,7 @@ use crate::{actors::Frame, shared::Shared};
 use matrixai_proto::v1::{
     FetchSegmentRequest, FetchSnapshotRequest, PeerAck, PeerFrame, SegmentPiece, StoreReply, StoreRequest, peer_server,
 };
+use matrixai_transport::Caller;
 use std::{pin::Pin, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -31,10 +32,11 @@ impl peer_server::Peer for PeerService {
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<PeerAck, Status>> + Send>>;
 
     async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let mut frames = request.into_inner();
         let late = |_| Status::deadline_exceeded("the stream brought no claim");
         let first = tokio::time::timeout(CLAIM_WAIT, frames.message()).await.map_err(late)??;
-        let from = self.shared.check_peer_claim(first.and_then(|frame| frame.claim).as_ref())?;
+        let from = self.shared.check_peer_claim(first.and_then(|frame| frame.claim).as_ref(), caller.as_ref())?;
         let (acks, stream) = mpsc::channel(ACKS_MAX);
         let shared = self.shared.clone();
         tokio::spawn(async move {
@@ -53,22 +55,23 @@ impl peer_server::Peer for PeerService {
     }
 
     async fn store(&self, request: Request<Streaming<StoreRequest>>) -> Result<Response<StoreReply>, Status> {
-        super::artifacts::store(&self.shared, request.into_inner()).await.map(Response::new)
+        super::artifacts::store(&self.shared, request).await.map(Response::new)
     }
 
     async fn fetch_snapshot(
         &self,
         request: Request<FetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
-        super::snapshots::fetch(&self.shared, request.into_inner()).await.map(Response::new)
+        super::snapshots::fetch(&self.shared, request).await.map(Response::new)
     }
 
     async fn fetch_segment(
         &self,
         request: Request<FetchSegmentRequest>,
     ) -> Result<Response<Self::FetchSegmentStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let FetchSegmentRequest { claim, epoch } = request.into_inner();
-        self.shared.check_peer_claim(claim.as_ref())?;
+        self.shared.check_peer_claim(claim.as_ref(), caller.as_ref())?;
         let shelf = self.shared.running()?.segments.clone();
         let missing = || Status::not_found(format!("segment {epoch} of the log is not on this coordinator"));
         let segment = shelf.get(epoch).ok_or_else(missing)?;

@@ -9,6 +9,7 @@ use crate::{
     },
 };
 use matrixai_proto::v1::{FetchSnapshotRequest, SnapshotPiece};
+use matrixai_transport::Caller;
 use std::{pin::Pin, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -16,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::Status;
+use tonic::{Request, Status};
 
 /// Pieces waiting for the network.
 const PIECES_WAITING: usize = 4;
@@ -38,10 +39,11 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<SnapshotPiece, Status>
 ///
 /// # Errors
 /// UNAUTHENTICATED without a claim that holds, NOT_FOUND when the file is not kept here any longer.
-pub(crate) async fn fetch(shared: &Shared, request: FetchSnapshotRequest) -> Result<Pieces, Status> {
+pub(crate) async fn fetch(shared: &Shared, request: Request<FetchSnapshotRequest>) -> Result<Pieces, Status> {
     static PLACES: Semaphore = Semaphore::const_new(FETCHES_MAX);
-    let FetchSnapshotRequest { claim, index, bytes, sha256, offset } = request;
-    let from = shared.check_peer_claim(claim.as_ref())?;
+    let caller = request.extensions().get::<Caller>().cloned();
+    let FetchSnapshotRequest { claim, index, bytes, sha256, offset } = request.into_inner();
+    let from = shared.check_peer_claim(claim.as_ref(), caller.as_ref())?;
     let hash = sha256.try_into().map_err(|_| Status::invalid_argument("sha256 has 32 bytes"))?;
     let place = PLACES.try_acquire().map_err(|_| Status::resource_exhausted("other coordinators are fetching"))?;
     tracing::info!(to = from, index, offset, "sending a snapshot");

@@ -20,7 +20,8 @@ fn artifacts(data: &Path, addresses: &[String]) -> Artifacts {
     let clock = Arc::new(Clock::start());
     clock.observe(super::fake::LEDGER_MS);
     let sealer = Arc::new(Sealer::new(Signer::generate().unwrap(), CLUSTER, clock));
-    let coordinators = Arc::new(Coordinators::new(addresses, PATIENCE).unwrap());
+    let coordinators =
+        Arc::new(Coordinators::new(addresses, &matrixai_transport::Dialer::default(), PATIENCE).unwrap());
     Artifacts::new(Cache::open(data, 1 << 20).unwrap(), coordinators, sealer, PATIENCE)
 }
 

@@ -73,7 +73,7 @@ fn nodes(status: &v1::GetStatusReply) -> Html {
                 ms => format!("{} ago", units::duration(ms)),
             };
             html(
-                "<tr><th scope=\"row\">{} {}</th><td>{}</td><td>{}</td><td><a href=\"http://{}/\">{}</a></td><td>{}</td></tr>",
+                "<tr><th scope=\"row\">{} {}</th><td>{}</td><td>{}</td><td><a href=\"//{}/\">{}</a></td><td>{}</td></tr>",
                 &[&node.id, &role, &node.standing, &node.grpc, &node.web, &node.web, &heard],
             )
         })
