@@ -14,6 +14,7 @@
 //! | [`proxy`], [`disk`] | cuts between coordinators, disks that can be filled |
 //! | [`etcd`] | three members of etcd, and its messages |
 //! | [`population`], [`furniture`] | a state with many accounts, machines and jobs, and the log entries that keep it busy |
+//! | [`sim`] | whole clusters on one thread from one seed, with everything that can go wrong |
 //! | [`timing`] | a thread's processor time, memory, medians |
 
 pub mod chaos;
@@ -28,6 +29,7 @@ pub mod population;
 pub mod proxy;
 pub mod report;
 pub mod route;
+pub mod sim;
 pub mod site;
 pub mod timing;
 pub mod wire;

@@ -1,0 +1,92 @@
+//! What must never happen, one file per invariant. Each checker sees the world from outside: what nodes apply, claim and
+//! answer; none asks the code under test whether all is well, except [`money`], which also runs the state's own invariants.
+
+pub mod durable;
+pub mod election;
+pub mod lease;
+pub mod linear;
+pub mod log;
+pub mod money;
+pub mod pay;
+pub mod roots;
+pub mod time;
+
+use super::entries::Said;
+use matrixai_consensus::Committed;
+use matrixai_state::{Applied, State};
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// How it is known.
+    pub story: String,
+}
+
+/// Whether all is well.
+pub type Verdict = Result<(), Violation>;
+
+/// Holds, or tells the story.
+///
+/// # Errors
+/// The violation, if it does not hold.
+pub fn hold(invariant: &'static str, holds: bool, story: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { invariant, story: story() }) }
+}
+
+/// One entry as one node applied it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// By whom.
+    pub node: u64,
+    /// The entry.
+    pub entry: &'a Committed,
+    /// What it left.
+    pub applied: &'a Applied,
+    /// The state before it.
+    pub before: &'a State,
+    /// The state after it.
+    pub after: &'a State,
+}
+
+/// Every checker that watches entries.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// One leader a term.
+    pub election: election::Election,
+    /// One entry an index; also the record of all entries.
+    pub log: log::Log,
+    /// Equal effects and roots.
+    pub roots: roots::Roots,
+    /// Ledger time.
+    pub time: time::Time,
+    /// Nothing made of nothing.
+    pub money: money::Money,
+    /// Nothing paid twice.
+    pub pay: pay::Pay,
+    /// Only the holder of a lease reports under it.
+    pub lease: lease::Lease,
+    /// Nothing acknowledged is lost.
+    pub durable: durable::Durable,
+    /// What clients saw is one order.
+    pub linear: linear::Histories,
+}
+
+impl Checks {
+    /// An entry was applied; `said` tells what is in it, when it is the first time.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn applied(&mut self, seen: Seen<'_>, true_ms: u64, said: &[Said]) -> Verdict {
+        let first = self.log.applied(seen)?;
+        self.roots.applied(seen, first)?;
+        if first {
+            self.time.applied(seen, true_ms)?;
+            self.money.applied(seen)?;
+            self.pay.applied(seen)?;
+            self.lease.applied(seen, said)?;
+        }
+        Ok(())
+    }
+}

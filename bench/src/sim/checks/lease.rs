@@ -1,0 +1,132 @@
+//! Leases are exclusive by attempt: a report is accepted only from the machine that was owed exactly that work, under that
+//! attempt, just before the entry (or by the time that passes with it), and not after the lease's deadline; and no work is owed to two machines at once.
+
+use super::{Seen, Verdict, hold};
+use crate::sim::entries::Said;
+use matrixai_proto::{
+    decode_strict,
+    v1::{LogEntry, command::Kind},
+};
+use matrixai_state::{
+    Assignment, State, Task,
+    ids::{Key, MachineId},
+};
+use prost::Message as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+const NAME: &str = "lease exclusive by attempt";
+/// Entries between two looks at everything that is owed.
+const ALL_EVERY: u64 = 100;
+
+/// The checker; it remembers nothing.
+#[derive(Debug, Default)]
+pub struct Lease;
+
+impl Lease {
+    /// A new entry was applied.
+    ///
+    /// # Errors
+    /// A report was accepted without its lease.
+    pub fn applied(&self, seen: Seen<'_>, said: &[Said]) -> Verdict {
+        let mut reported: BTreeSet<Key> = BTreeSet::new();
+        for said in said.iter().filter(|said| said.done && said.index == seen.entry.index) {
+            // What a machine reports first may free its slot for what it reports next in the same entry.
+            if lease_of(&said.kind).is_some() && reported.insert(said.key) {
+                self.reported(seen, said)?;
+            }
+        }
+        if seen.entry.index.is_multiple_of(ALL_EVERY) { self.exclusive(seen.after) } else { Ok(()) }
+    }
+
+    fn reported(&self, seen: Seen<'_>, said: &Said) -> Verdict {
+        let Some(wanted) = lease_of(&said.kind) else { return Ok(()) };
+        let machine = MachineId::of_key(seen.before.cluster_id(), &said.key);
+        let mut owed = seen.before.owed(machine);
+        if !owed.iter().any(&wanted) {
+            // The entry's own time may have ended a lease and granted the next.
+            owed = passed(seen).owed(machine);
+        }
+        let lease = owed.iter().find(|assignment| wanted(assignment));
+        let index = seen.entry.index;
+        hold(NAME, lease.is_some(), || {
+            let keys: Vec<&str> = owed.iter().map(|assignment| assignment.key.as_str()).collect();
+            format!("entry {index} accepts {:?} of machine {machine}, which was owed {keys:?}", said.kind)
+        })?;
+        let late = lease.filter(|lease| lease.deadline_ms != 0 && lease.deadline_ms < seen.applied.now_ms);
+        hold(NAME, late.is_none(), || {
+            let late_ms = late.map_or(0, |lease| seen.applied.now_ms - lease.deadline_ms);
+            format!("entry {index} accepts a report {late_ms} ms after its lease's deadline: {:?}", said.kind)
+        })
+    }
+
+    fn exclusive(&self, state: &State) -> Verdict {
+        let mut holders: BTreeMap<Vec<u8>, MachineId> = BTreeMap::new();
+        for machine in state.machines().map(|row| row.id) {
+            for name in state.owed(machine).iter().flat_map(works) {
+                let other = holders.insert(name, machine);
+                hold(NAME, other.is_none_or(|other| other == machine), || {
+                    format!("at {} the same work is owed to {machine} and {other:?}", state.index())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state before an entry, with only the entry's time passed.
+fn passed(seen: Seen<'_>) -> State {
+    let mut state = seen.before.clone();
+    if let Ok(entry) = decode_strict::<LogEntry>(&seen.entry.data) {
+        let only_time = LogEntry { envelopes: Vec::new(), ..entry };
+        state.apply(seen.entry.index, &only_time.encode_to_vec());
+    }
+    state
+}
+
+/// What one machine alone may hold: names of the segments to train or to replay.
+fn works(assignment: &Assignment) -> Vec<Vec<u8>> {
+    match &assignment.task {
+        Task::Train { context, round, virtual_workers, .. } => {
+            let name = |v: &u32| [&context.job.0[..], &round.to_le_bytes(), &v.to_le_bytes()].concat();
+            virtual_workers.iter().map(name).collect()
+        }
+        Task::Replay { context, segment, .. } => {
+            vec![[b"replay", &context.job.0[..], &segment.to_le_bytes()].concat()]
+        }
+        Task::Drill { .. } | Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } => Vec::new(),
+    }
+}
+
+/// Whether an assignment is the one that a report needs.
+type Matches<'a> = Box<dyn Fn(&Assignment) -> bool + 'a>;
+
+/// Which assignment a report needs, if it needs one.
+fn lease_of(kind: &Kind) -> Option<Matches<'_>> {
+    Some(match kind {
+        Kind::CommitUnit(c) => Box::new(|assignment| {
+            matches!(&assignment.task, Task::Drill { unit, attempt, .. }
+                if unit.0[..] == c.unit[..] && *attempt == c.attempt)
+        }),
+        Kind::RevealUnit(c) => {
+            Box::new(|assignment| matches!(&assignment.task, Task::Reveal { unit } if unit.0[..] == c.unit[..]))
+        }
+        Kind::TaskDone(c) => Box::new(|assignment| {
+            matches!(&assignment.task, Task::Train { context, round, attempt, virtual_workers, .. }
+                if context.job.0[..] == c.job[..] && *round == c.round && *attempt == c.attempt
+                    && virtual_workers.contains(&c.virtual_worker))
+        }),
+        Kind::SegmentReplayed(c) => Box::new(|assignment| {
+            matches!(&assignment.task, Task::Replay { context, segment, attempt, .. }
+                if context.job.0[..] == c.job[..] && *segment == c.segment && *attempt == c.attempt)
+        }),
+        Kind::RoundReduced(c) => Box::new(|assignment| {
+            matches!(&assignment.task, Task::Reduce { context, round, .. }
+                if context.job.0[..] == c.job[..] && *round == c.round)
+        }),
+        Kind::TraceOpened(c) => Box::new(|assignment| {
+            matches!(&assignment.task, Task::Open { job, segment, .. }
+                if job.0[..] == c.job[..] && *segment == c.segment)
+        }),
+        _ => return None,
+    })
+}

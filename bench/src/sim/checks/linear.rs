@@ -1,0 +1,108 @@
+//! Clients' histories are linearizable: for each account alone there is an order of what touched it, consistent with
+//! time, that explains every answer. Linearizability is local, so accounts are checked one by one.
+//!
+//! The accounts checked are the tellers': only clients' transfers move their money. Towards one account a transfer is a
+//! credit or a debit. What nobody was answered is *unknown*: it may have happened at any later time, or never.
+
+mod wgl;
+
+pub use wgl::{Found, search};
+
+use super::{Verdict, Violation, roots::Roots};
+use matrixai_state::ids::{AccountId, CommandId, Key};
+use std::collections::BTreeMap;
+
+/// Steps of the search for one account; a history that needs more stays undecided.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// What an operation does to one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Money comes in.
+    Credit(u128),
+    /// Money goes out; needs as much.
+    Debit(u128),
+    /// A debit was refused for lack of money.
+    TooMuch(u128),
+    /// A linearizable read saw this balance.
+    Read(u128),
+}
+
+/// One operation on one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Op {
+    /// When it was asked for. Times are unique.
+    pub call: u64,
+    /// When it was answered; none while unknown.
+    pub answer: Option<u64>,
+    /// What.
+    pub does: Does,
+    /// Where to try it first; see [`search`].
+    pub hint: u64,
+}
+
+/// Every account's operations.
+#[derive(Debug, Default)]
+pub struct Histories {
+    accounts: BTreeMap<AccountId, (u128, Vec<Op>)>,
+    /// Envelopes of the unknown, by the time they were asked for.
+    unknown: BTreeMap<u64, (Key, CommandId)>,
+    /// Accounts whose histories were too hard to decide.
+    pub undecided: u64,
+    /// Operations checked.
+    pub operations: u64,
+}
+
+impl Histories {
+    /// An account is watched from now on, with this balance.
+    pub fn watch(&mut self, account: AccountId, balance: u128) {
+        self.accounts.insert(account, (balance, Vec::new()));
+    }
+
+    /// Whether an account is watched.
+    pub fn watches(&self, account: &AccountId) -> bool {
+        self.accounts.contains_key(account)
+    }
+
+    /// An operation ended, or was given up.
+    pub fn add(&mut self, account: AccountId, op: Op) {
+        if let Some((_, ops)) = self.accounts.get_mut(&account) {
+            ops.push(op);
+        }
+    }
+
+    /// The envelope of an operation asked for at `call` was never answered.
+    pub fn forgotten(&mut self, call: u64, envelope: (Key, CommandId)) {
+        self.unknown.insert(call, envelope);
+    }
+
+    /// Checks every account. The log only tells where to look for the unknown first.
+    ///
+    /// # Errors
+    /// The first account whose answers no order explains.
+    pub fn check(&mut self, log: &Roots) -> Verdict {
+        let places = log.places();
+        for (_, ops) in self.accounts.values_mut() {
+            for op in ops.iter_mut().filter(|op| op.answer.is_none()) {
+                let envelope = self.unknown.get(&op.call);
+                op.hint = envelope.and_then(|envelope| places.get(envelope)).copied().unwrap_or(u64::MAX);
+            }
+        }
+        for (account, (start, ops)) in &self.accounts {
+            self.operations += ops.len() as u64;
+            match search(*start, ops, STEPS_MAX) {
+                Found::Order => {}
+                Found::Undecided => self.undecided += 1,
+                Found::None { explained, stuck } => {
+                    let story = format!(
+                        "no order explains what clients were told about account {account}: {explained} of {} operations \
+                         can be ordered, not {stuck:?}",
+                        ops.len()
+                    );
+                    return Err(Violation { invariant: "linearizable", story });
+                }
+            }
+        }
+        Ok(())
+    }
+}

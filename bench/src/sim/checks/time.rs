@@ -1,0 +1,26 @@
+//! Ledger time: never back, and never far ahead of true time while at most a minority of clocks is wrong.
+
+use super::{Seen, Verdict, hold};
+
+/// Most that ledger time may be ahead, ms: a coordinator that hears nobody follows its own clock at up to twice the rate,
+/// and no fault of a campaign lasts longer.
+const AHEAD_MS_MAX: u64 = 30_000;
+
+/// The newest stamp.
+#[derive(Debug, Default)]
+pub struct Time(u64);
+
+impl Time {
+    /// A new entry was applied at this true time, ms since the Unix epoch.
+    ///
+    /// # Errors
+    /// Its stamp is too small or too large.
+    pub fn applied(&mut self, seen: Seen<'_>, true_ms: u64) -> Verdict {
+        let (index, stamp) = (seen.entry.index, seen.applied.now_ms);
+        hold("ledger time", stamp >= self.0, || format!("entry {index} takes time back from {} to {stamp}", self.0))?;
+        self.0 = stamp;
+        hold("ledger time", stamp <= true_ms + AHEAD_MS_MAX, || {
+            format!("entry {index} is stamped {} ms ahead of true time", stamp - true_ms)
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! One coordinator's process: the shipped replica, applier, log and snapshots. What the product's threads do beside the
+//! replica's (write the log, apply, save and restore snapshots, compute roots) is done here as [`Task`]s, when the
+//! world says that their time has come; so each may be slow, and a crash may fall between any two.
+
+mod tasks;
+
+pub use tasks::carry;
+
+use super::{disk::Disk, rng::mix};
+use matrixai_consensus::{Committed, EngineStore, LogStore, Members, Node, NodeConfig, SnapshotMeta, Start, Write};
+use matrixai_coordinator::{
+    core::{self, Core, CoreConfig},
+    replica::{
+        AppliedBatch, Applier, Input, Io, Replica, RootDue,
+        compaction::{Compaction, Policy},
+    },
+    snapshots::{Header, Loaded, Snapshots},
+};
+use matrixai_proto::envelope::Signer;
+use matrixai_state::{Applied, State, ids::Hash};
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+/// Snapshots come often here, so that a seed sees several.
+const POLICY: Policy = Policy { log_bytes: 256 << 10, log_entries: 400, tail_entries: 100 };
+
+/// What a coordinator is founded with.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its number.
+    pub id: u64,
+    /// The seed of its key.
+    pub key_seed: [u8; 32],
+    /// The genesis of the cluster.
+    pub genesis: Arc<Vec<u8>>,
+    /// Numbers of the coordinators of genesis.
+    pub voters: Vec<u64>,
+}
+
+/// Work that a process does beside its replica, in the order in which it asks for it, each kind by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Write what waits to the log, with one sync.
+    WriteLog,
+    /// Tell the replica that the writes up to this number are safe.
+    TellWritten(u64),
+    /// Apply what is committed, or restore a fetched snapshot.
+    Apply,
+    /// Save a snapshot.
+    SaveSnapshot,
+    /// Compute a root.
+    ComputeRoot,
+}
+
+impl Task {
+    /// Its name, for the coverage of crash points.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WriteLog => "log write",
+            Self::TellWritten(_) => "log write's acknowledgement",
+            Self::Apply => "apply",
+            Self::SaveSnapshot => "snapshot",
+            Self::ComputeRoot => "root",
+        }
+    }
+}
+
+/// What a process wants done, or has done.
+#[derive(Debug)]
+pub enum Output {
+    /// Something for the world outside.
+    Io(Box<Io>),
+    /// Call [`Process::perform`] with this after a while.
+    Later(Task),
+    /// An entry was applied.
+    Applied {
+        /// The entry.
+        entry: Committed,
+        /// What it left.
+        applied: Applied,
+        /// The state before and after it.
+        before: Arc<State>,
+        after: Arc<State>,
+    },
+    /// The state was replaced by a snapshot's, of this index.
+    Restored(u64),
+    /// A snapshot is durable.
+    Saved(u64),
+    /// A root was computed.
+    Root { epoch: u64, root: Hash },
+    /// It ends itself.
+    Stop(String),
+}
+
+enum ToApply {
+    Entries(Vec<Committed>),
+    Restore(u64),
+}
+
+/// A living process.
+pub struct Process {
+    replica: Replica<EngineStore<Disk>>,
+    applier: Applier,
+    writer: <EngineStore<Disk> as LogStore>::Writer,
+    snapshots: Snapshots,
+    writes: VecDeque<Write>,
+    /// A write was refused: what waits is tried again when the replica says so.
+    refused: bool,
+    applying: VecDeque<ToApply>,
+    saving: VecDeque<(Header, Arc<State>)>,
+    roots: VecDeque<RootDue>,
+}
+
+impl Process {
+    /// Starts on what its disk holds. `boot` differs between two lives of one node.
+    ///
+    /// # Errors
+    /// Why it cannot start.
+    pub fn start(me: &Identity, disk: &Disk, folder: &Path, boot: u64) -> Result<Self, String> {
+        let log = folder.join("raft");
+        disk.mirror(&log).map_err(|error| error.to_string())?;
+        let genesis = State::genesis(&me.genesis).map_err(|error| error.to_string())?;
+        let founding = genesis.founding();
+        let (beat_ms, machine_timeout_ms) = (founding.beat_ms, founding.machine_timeout_ms);
+        let files = Arc::new(disk.clone());
+        let snapshots = Snapshots::open(files, &folder.join("snapshots")).map_err(|error| error.to_string())?;
+        let (state, start, newest) = restored(&snapshots, genesis, &me.voters)?;
+        let store =
+            EngineStore::open_with_file_system(&log, Arc::new(disk.clone())).map_err(|error| error.to_string())?;
+        let config = NodeConfig::new(me.id, mix(boot));
+        let mut node = Node::open(config, store, &start).map_err(|error| error.to_string())?;
+        let writer = node.writer();
+        let kept = snapshots.indices().map_err(|error| error.to_string())?;
+        let compaction = Compaction::new(POLICY, start.index, start.term, start.members.clone(), kept);
+        if let Some(newest) = newest {
+            node.snapshot_taken(newest);
+        }
+        let view = Arc::new(state.clone());
+        let config = CoreConfig {
+            me: me.id,
+            cluster_id: *state.cluster_id(),
+            told: Vec::new(),
+            signer: Signer::from_seed(me.key_seed).map_err(|error| error.to_string())?,
+            boot: boot.to_le_bytes(),
+            beat_ms,
+            machine_timeout_ms,
+        };
+        let core = Core::new(config, view.clone());
+        Ok(Self {
+            replica: Replica::new(node, core, view, mix(boot ^ 1), compaction),
+            applier: Applier::new(state, start.term, start.members),
+            writer,
+            snapshots,
+            writes: VecDeque::new(),
+            refused: false,
+            applying: VecDeque::new(),
+            saving: VecDeque::new(),
+            roots: VecDeque::new(),
+        })
+    }
+
+    /// This process's newest view.
+    pub fn view(&self) -> &Arc<State> {
+        self.replica.view()
+    }
+
+    /// The leader as this process knows it, 0 for none.
+    pub fn leader(&self) -> u64 {
+        self.replica.place().leader
+    }
+
+    /// Whether it believes that it leads.
+    pub fn leads(&self) -> bool {
+        self.replica.place().role == core::Role::Leader
+    }
+
+    /// The snapshots on its disk.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// Takes inputs that arrived together, at a monotonic time in ms.
+    pub fn on(&mut self, inputs: impl IntoIterator<Item = Input>, now: u64) -> Vec<Output> {
+        let mut out = Vec::new();
+        for input in inputs {
+            self.replica.on(input, now);
+        }
+        self.drain(now, &mut out);
+        out
+    }
+
+    /// Does a task whose time has come.
+    pub fn perform(&mut self, task: Task, now: u64) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some(input) = self.task(task, &mut out) {
+            self.replica.on(input, now);
+            self.drain(now, &mut out);
+        }
+        out
+    }
+
+    fn drain(&mut self, now: u64, out: &mut Vec<Output>) {
+        loop {
+            for io in self.replica.drain(now) {
+                match io {
+                    Io::Write(write) => {
+                        self.writes.push_back(write);
+                        if !self.refused {
+                            out.push(Output::Later(Task::WriteLog));
+                        }
+                    }
+                    Io::RetryWrites => {
+                        self.refused = false;
+                        out.push(Output::Later(Task::WriteLog));
+                    }
+                    Io::Apply(entries) => {
+                        self.applying.push_back(ToApply::Entries(entries));
+                        out.push(Output::Later(Task::Apply));
+                    }
+                    Io::Restore { index } => {
+                        self.applying.push_back(ToApply::Restore(index));
+                        out.push(Output::Later(Task::Apply));
+                    }
+                    Io::SaveSnapshot { header, view } => {
+                        self.saving.push_back((header, view));
+                        out.push(Output::Later(Task::SaveSnapshot));
+                    }
+                    Io::ComputeRoot(due) => {
+                        self.roots.push_back(due);
+                        out.push(Output::Later(Task::ComputeRoot));
+                    }
+                    Io::Stop(reason) => out.push(Output::Stop(reason)),
+                    io => out.push(Output::Io(Box::new(io))),
+                }
+            }
+            if !self.replica.is_busy() {
+                return;
+            }
+        }
+    }
+}
+
+/// The state to begin with, as `startup.rs` finds it: that of the newest whole snapshot, or the genesis.
+fn restored(
+    snapshots: &Snapshots,
+    genesis: State,
+    voters: &[u64],
+) -> Result<(State, Start, Option<SnapshotMeta>), String> {
+    let newest = snapshots.newest(genesis.cluster_id()).map_err(|error| error.to_string())?;
+    let Some(Loaded { header, reference, state }) = newest else {
+        let start = Start::genesis(voters).map_err(|error| error.to_string())?;
+        return Ok((genesis, start, None));
+    };
+    let members = Members::decode(&header.members).map_err(|error| error.to_string())?;
+    let (index, term) = (header.index, header.term);
+    let newest = SnapshotMeta { index, term, members: members.clone(), data: reference.encode() };
+    Ok((state, Start { index, term, members }, Some(newest)))
+}
+
+/// A batch made of batches, which were applied one entry at a time to be looked at.
+fn joined(batches: Vec<AppliedBatch>) -> Option<AppliedBatch> {
+    batches.into_iter().reduce(|mut all, next| {
+        all.entries.extend(next.entries);
+        AppliedBatch { entries: all.entries, root_due: next.root_due.or(all.root_due), ..next }
+    })
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("place", &self.replica.place()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,74 @@
+//! The end of a world: everything is healed, and what was broken must be whole: all nodes agree, and serve.
+
+use super::{Event, HEALING_US, Summary, World};
+use crate::sim::{
+    checks::{Verdict, Violation, hold},
+    clock::Micros,
+};
+
+/// The healed cluster is asked to serve so long before the end.
+const CANARY_US: Micros = 8_000_000;
+
+impl World {
+    /// The network is whole, every disk has room, every node is started.
+    pub(super) fn heal(&mut self) -> Verdict {
+        self.healing = true;
+        self.net.heal();
+        for node in self.nodes() {
+            let now = self.now;
+            let host = self.host(node);
+            host.disk.set_room(None);
+            host.stopped_until = host.stopped_until.min(now);
+            self.after(1_000, Event::Restart { node });
+        }
+        for worker in 0..self.workers.len() {
+            self.after(1_000, Event::WorkerRestart { worker });
+        }
+        self.after(HEALING_US - CANARY_US, Event::Canary);
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> Result<Summary, Violation> {
+        hold("the healed cluster serves", self.canary.is_empty(), || {
+            format!("{} commands of the last {CANARY_US} us were not answered", self.canary.len())
+        })?;
+        self.clients.close(&mut self.checks.linear);
+        // The last entries may still be on their way to a follower.
+        self.settle()?;
+        let living = self.living();
+        self.checks.log.converged(&living)?;
+        self.checks.durable.kept(self.checks.log.last())?;
+        self.compare_states()?;
+        self.checks.linear.check(&self.checks.roots)?;
+        // The folder holds names only; one that stays is removed by the next run.
+        let _ = std::fs::remove_dir_all(&self.folder);
+        Ok(Summary {
+            commands: self.clients.commands,
+            faults: self.faults,
+            elections: self.checks.election.elections(),
+            entries: self.checks.log.last(),
+            snapshots: self.snapshots,
+            installed: self.installed,
+            acknowledged: self.checks.durable.acknowledged(),
+            operations: self.checks.linear.operations,
+            undecided: self.checks.linear.undecided,
+            simulated_us: self.now,
+            trace: self.trace.0,
+            coverage: std::mem::take(&mut self.coverage),
+        })
+    }
+
+    /// Lets what is on its way arrive, until all living nodes have applied the same or a second has passed.
+    fn settle(&mut self) -> Verdict {
+        let end = self.now + 1_000_000;
+        while let Some(std::cmp::Reverse(queued)) = self.queue.pop() {
+            let living = self.living();
+            if queued.at > end || self.checks.log.converged(&living).is_ok() {
+                return Ok(());
+            }
+            self.now = queued.at;
+            self.happen(queued.event)?;
+        }
+        Ok(())
+    }
+}
