@@ -72,6 +72,7 @@ fn segments_are_attested_fetched_when_lost_and_audited_from_everywhere() {
     for member in &mut cluster.members {
         member.stop();
         let offline = audit_folder(member.folder.path(), &cluster.genesis);
-        assert!(offline.index >= verdict.index && offline.counts.segments >= 3, "{offline:?}");
+        // The log on the disk may not know yet that its newest entries are committed; what was attested is.
+        assert!(offline.index >= attested[0].index && offline.counts.segments >= 2, "{offline:?}");
     }
 }
