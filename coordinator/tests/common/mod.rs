@@ -257,5 +257,9 @@ pub(crate) async fn submit_somewhere(addresses: &[String], envelope: &Envelope) 
 }
 
 fn is_passing(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::FailedPrecondition | Code::Unknown | Code::Cancelled)
+    // A leader that hands its office over takes nothing for a moment, and says so with RESOURCE_EXHAUSTED.
+    matches!(
+        code,
+        Code::Unavailable | Code::FailedPrecondition | Code::Unknown | Code::Cancelled | Code::ResourceExhausted
+    )
 }
