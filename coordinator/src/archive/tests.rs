@@ -115,7 +115,8 @@ fn a_damaged_segment_is_set_aside_and_fetched_again() {
     // The newest missing one first, by the hash that the next names; then the one before it.
     let (epoch, expected) = archive.shelf().missing(1, 4).unwrap();
     assert_eq!((epoch, expected), (3, Some(archive.shelf().get(4).unwrap().before.hash)));
-    let mut other = open(tempfile::tempdir().unwrap().path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut other = open(elsewhere.path());
     fill(&mut other, 20);
     for epoch in [3, 2] {
         let (missing, expected) = archive.shelf().missing(1, 4).unwrap();
@@ -152,7 +153,8 @@ fn a_member_with_a_snapshot_goes_on_behind_it() {
     fill(&mut archive, 5);
     archive.closed(4, 20);
     assert!(archive.lost_the_next_end());
-    let mut all = open(tempfile::tempdir().unwrap().path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut all = open(elsewhere.path());
     fill(&mut all, 20);
     archive.continue_behind(all.head());
     assert!(!archive.lost_the_next_end());
