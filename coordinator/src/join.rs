@@ -70,11 +70,11 @@ pub(crate) async fn wait(
                     if let Some(seat) = seat(&nodes, &key)? {
                         return Ok((genesis, seat));
                     }
-                    if rounds % ROUNDS_PER_LINE == 0 {
+                    if rounds.is_multiple_of(ROUNDS_PER_LINE) {
                         tracing::info!(asked = address, "waits to be added: an admin runs `matrixai cluster add {me}`");
                     }
                 }
-                Err(status) if rounds % ROUNDS_PER_LINE == 0 => {
+                Err(status) if rounds.is_multiple_of(ROUNDS_PER_LINE) => {
                     tracing::warn!(asked = address, why = status.message(), "the cluster to join does not answer");
                 }
                 Err(_) => {}
