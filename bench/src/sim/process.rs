@@ -65,6 +65,8 @@ impl Task {
 }
 
 /// What a process wants done, or has done.
+// Made and taken one at a time: the size of one is no matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Output {
     /// Something for the world outside.
