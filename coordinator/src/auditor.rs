@@ -12,6 +12,7 @@
 //!
 //! Beacon shares are verified by [`State::apply`]; the possession of enrolled keys is verified here, where the state says who
 //! enrols. The first difference ends the audit and is named.
+
 // A difference is made once, and ends the audit: what it weighs on the way out costs nothing.
 #![allow(clippy::result_large_err)]
 

@@ -124,7 +124,7 @@ impl Writer {
         let now_ms = START_MS + self.index;
         let data = LogEntry { now_ms, rules_version: 1, envelopes }.encode_to_vec();
         self.log_bytes += data.len() as u64;
-        if self.index % SEGMENT_ENTRIES == 0 {
+        if self.index.is_multiple_of(SEGMENT_ENTRIES) {
             self.archive.closed(self.epoch, self.index);
             self.epoch += 1;
         }

@@ -2,6 +2,9 @@
 //! every coin checked. The log comes from a live cluster, from the folder of a stopped coordinator, or from sealed segments
 //! alone; none of them is believed.
 
+// As in the auditor itself: an error is made once, and ends the audit.
+#![allow(clippy::result_large_err)]
+
 use crate::{
     args::ReplayArgs,
     client::{Client, ask},
