@@ -166,6 +166,7 @@ impl Service<Uri> for Connector {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
