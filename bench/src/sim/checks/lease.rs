@@ -5,7 +5,7 @@ use super::{Seen, Verdict, hold};
 use crate::sim::entries::Said;
 use matrixai_proto::{
     decode_strict,
-    v1::{LogEntry, command::Kind},
+    v1::{Command, LogEntry, RoundReduced, command::Kind},
 };
 use matrixai_state::{
     Assignment, State, Task,
@@ -18,27 +18,33 @@ const NAME: &str = "lease exclusive by attempt";
 /// Entries between two looks at everything that is owed.
 const ALL_EVERY: u64 = 100;
 
-/// The checker; it remembers nothing.
+/// What was accepted of whom: the state answers a repeated report as it did the first time.
 #[derive(Debug, Default)]
-pub struct Lease;
+pub struct Lease {
+    accepted: BTreeSet<(Key, Vec<u8>)>,
+}
 
 impl Lease {
     /// A new entry was applied.
     ///
     /// # Errors
     /// A report was accepted without its lease.
-    pub fn applied(&self, seen: Seen<'_>, said: &[Said]) -> Verdict {
+    pub fn applied(&mut self, seen: Seen<'_>, said: &[Said]) -> Verdict {
         let mut reported: BTreeSet<Key> = BTreeSet::new();
         for said in said.iter().filter(|said| said.done && said.index == seen.entry.index) {
             // What a machine reports first may free its slot for what it reports next in the same entry.
-            if lease_of(&said.kind).is_some() && reported.insert(said.key) {
-                self.reported(seen, said)?;
+            if lease_of(&said.kind).is_none() {
+                continue;
+            }
+            let repeated = !self.accepted.insert(name_of(said));
+            if reported.insert(said.key) && !repeated {
+                Self::reported(seen, said)?;
             }
         }
-        if seen.entry.index.is_multiple_of(ALL_EVERY) { self.exclusive(seen.after) } else { Ok(()) }
+        if seen.entry.index.is_multiple_of(ALL_EVERY) { Self::exclusive(seen.after) } else { Ok(()) }
     }
 
-    fn reported(&self, seen: Seen<'_>, said: &Said) -> Verdict {
+    fn reported(seen: Seen<'_>, said: &Said) -> Verdict {
         let Some(wanted) = lease_of(&said.kind) else { return Ok(()) };
         let machine = MachineId::of_key(seen.before.cluster_id(), &said.key);
         let mut owed = seen.before.owed(machine);
@@ -59,7 +65,7 @@ impl Lease {
         })
     }
 
-    fn exclusive(&self, state: &State) -> Verdict {
+    fn exclusive(state: &State) -> Verdict {
         let mut holders: BTreeMap<Vec<u8>, MachineId> = BTreeMap::new();
         for machine in state.machines().map(|row| row.id) {
             for name in state.owed(machine).iter().flat_map(works) {
@@ -71,6 +77,16 @@ impl Lease {
         }
         Ok(())
     }
+}
+
+/// What tells a report from others. A member that comes late with the model that the others made is told "done" like
+/// them, and nothing changes, so reductions are named by what was made alone.
+fn name_of(said: &Said) -> (Key, Vec<u8>) {
+    let (key, kind) = match said.kind.clone() {
+        Kind::RoundReduced(made) => ([0; 32], Kind::RoundReduced(RoundReduced { cpu_us: 0, ..made })),
+        other => (said.key, other),
+    };
+    (key, Command { kind: Some(kind) }.encode_to_vec())
 }
 
 /// The state before an entry, with only the entry's time passed.
