@@ -11,7 +11,7 @@
 //! | [`writer`] | one segment onto a disk, in parts of bounded size |
 //! | [`shelf`] | the sealed segments on this disk: found, read, set aside, counted |
 //! | [`store`] | entries in, sealed segments out |
-//! | [`fetch`] | what is missing, from the other coordinators |
+//! | `fetch` | what is missing, from the other coordinators |
 //! | [`keeper`] | which entries it takes, and what it does when it has fallen behind |
 //!
 //! The log is not truncated past what is sealed, so an unfinished segment is never worth saving: whatever stopped it, it

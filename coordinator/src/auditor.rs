@@ -8,7 +8,7 @@
 //! | [`blocks`] | the state's root and the log's hash at each epoch's close, against what a majority of the nodes signed |
 //! | [`source`] | the log as it lies in a folder of sealed segments, every byte |
 //! | [`offline`] | the rest of it in the folder of a coordinator that has stopped |
-//! | [`run`] | the pieces together, chunk by chunk |
+//! | [`mod@run`] | the pieces together, chunk by chunk |
 //!
 //! Beacon shares are verified by [`State::apply`]; the possession of enrolled keys is verified here, where the state says who
 //! enrols. The first difference ends the audit and is named.

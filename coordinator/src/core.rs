@@ -2,18 +2,18 @@
 //! are there, who is sent what. Pure: events and a monotonic time go in, actions come out; `actors/` carries both.
 //!
 //! Nothing here outlives the process, and nothing here may matter to correctness: the state decides what is true, and a
-//! coordinator that forgot all of this recovers it from the state ([`Dispatch`] from what machines are owed, [`Beats`]
-//! from the beacon, [`Liveness`] by waiting one timeout).
+//! coordinator that forgot all of this recovers it from the state (`Dispatch` from what machines are owed, `Beats`
+//! from the beacon, `Liveness` by waiting one timeout).
 //!
 //! | part | decides |
 //! |---|---|
 //! | [`crate::pending`] | which envelopes form the next entry, and who is answered |
-//! | [`beats`] | when the next beat is due and with whose shares |
-//! | [`liveness`] | which machines are there and which are lost |
-//! | [`dispatch`] | what each session is sent or told to stop |
-//! | [`membership`] | which change of raft's membership is next, and whether this node has left |
-//! | [`roots`] | which epoch's root this node attests, and whether it has diverged |
-//! | [`own`] | this node's own signed commands |
+//! | `beats` | when the next beat is due and with whose shares |
+//! | `liveness` | which machines are there and which are lost |
+//! | `dispatch` | what each session is sent or told to stop |
+//! | `membership` | which change of raft's membership is next, and whether this node has left |
+//! | `roots` | which epoch's root this node attests, and whether it has diverged |
+//! | `own` | this node's own signed commands |
 
 mod beats;
 mod dispatch;

@@ -2,7 +2,7 @@
 //! behind can catch up.
 //!
 //! A file is written beside its place, synced, renamed, and its folder synced; under its name there is always a whole
-//! one. Its contents are checked frame by frame as they are read ([`file`]), and the state inside has to have the root that
+//! one. Its contents are checked frame by frame as they are read ([`mod@file`]), and the state inside has to have the root that
 //! it names. The newest two are kept: when the newest turns out damaged, it is set aside and the one before it serves,
 //! with the log behind that. A member fetches the file of another in pieces and goes on where it stopped ([`fetch`]).
 //!
