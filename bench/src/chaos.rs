@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`clients`] | transfers and linearizable reads at a steady rate, with retries, into a journal |
 //! | [`check`] | the journal against the replicated log and the balances in the end |
+//! | [`windows`] | the journal by itself: an order that explains every answer |
 
 pub mod check;
 pub mod clients;
+pub mod windows;
 
 /// A transfer of one minor unit as its client saw it. Times are µs since the run's begin.
 #[derive(Debug, Clone, PartialEq, Eq)]

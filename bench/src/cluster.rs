@@ -1,7 +1,9 @@
 //! Real coordinators as child processes on loopback, each in a folder of its own, ended with this process.
 //!
 //! A child's standard input is a pipe that this process holds open; it ends when the pipe closes, however this process
-//! ends. A killed coordinator is started again in the same folder and takes the same ports.
+//! ends. A killed coordinator is started again in the same folder and takes the same ports. They lie below those that the
+//! system gives to outgoing connections: otherwise one of the many connections that look for a killed coordinator
+//! sooner or later has its port when it comes back.
 
 use crate::{Result, doing, measure};
 use matrixai_proto::{
@@ -14,6 +16,7 @@ use serde::Deserialize;
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -26,6 +29,9 @@ const CALL_WAIT: Duration = Duration::from_secs(5);
 /// A quorum elects and applies within this time, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Lowest port of a coordinator, and draws of one before giving up.
+const PORT_LEAST: u16 = 10_000;
+const PORT_TRIES: usize = 1_000;
 /// Time between beats, and beats in an epoch, as `cluster init` founds it: what they cost belongs to the figures.
 const BEAT_MS: u64 = 1_000;
 const EPOCH_BEATS: u32 = 8;
@@ -83,11 +89,15 @@ impl Coordinator {
     /// # Errors
     /// When it does not.
     pub fn start(program: &Path, folder: &Path) -> Result<Self> {
+        Self::start_at(program, folder, &free_address()?, &free_address()?)
+    }
+
+    fn start_at(program: &Path, folder: &Path, grpc: &str, web: &str) -> Result<Self> {
         let what = format!("start a coordinator in {}", folder.display());
         fs::create_dir_all(folder).map_err(doing(&what))?;
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log.txt"));
         let mut child = Command::new(program)
-            .args(["coordinator", "--data", "data", "--grpc", "127.0.0.1:0", "--web", "127.0.0.1:0"])
+            .args(["coordinator", "--data", "data", "--grpc", grpc, "--web", web])
             .arg("--exit-with-parent")
             .current_dir(folder)
             .env_remove("MATRIXAI_CLUSTER")
@@ -127,7 +137,7 @@ impl Coordinator {
     /// # Errors
     /// When it does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        let mut again = Self::start(&self.program, &self.folder)?;
+        let mut again = Self::start_at(&self.program, &self.folder, &self.ready.grpc, &self.ready.web)?;
         again.address = std::mem::take(&mut self.address);
         *self = again;
         Ok(())
@@ -175,6 +185,21 @@ impl Drop for Coordinator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A loopback address with a port that nobody listens on, and that no outgoing connection is given.
+fn free_address() -> Result<String> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").map_err(doing("read the port range"))?;
+    let first = range.split_whitespace().next().and_then(|first| first.parse::<u16>().ok());
+    let below = first.unwrap_or(u16::MAX).saturating_sub(PORT_LEAST).max(1);
+    for _ in 0..PORT_TRIES {
+        let draw = u16::from_le_bytes(envelope::random().map_err(doing("draw a port"))?);
+        let address = format!("127.0.0.1:{}", PORT_LEAST + draw % below);
+        if TcpListener::bind(&address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(format!("no free port in {PORT_TRIES} tries"))
 }
 
 /// The status of the coordinator at an address.

@@ -9,8 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Size of a disk; the image is sparse.
-const DISK_BYTES: u64 = 2 << 30;
+/// Size of a disk; the image is sparse, and holds the log, its archive and snapshots of a long run.
+const DISK_BYTES: u64 = 8 << 30;
 /// Ballast is laid down in pieces of these sizes, MiB and then KiB, until not even the smallest fits.
 const PIECES: [&str; 5] = ["256MiB", "16MiB", "1MiB", "64KiB", "4KiB"];
 /// Pieces of one size, more than fit.

@@ -10,6 +10,7 @@ use matrixai_bench::{
     chaos::{
         check::judge,
         clients::{self, Field, SINKS},
+        windows::search_all,
     },
     cluster::{self, Cluster},
     disk::Disk,
@@ -22,10 +23,17 @@ use matrixai_bench::{
     route::Route,
     site,
 };
-use matrixai_proto::v1::{Envelope, ExportLogRequest, LogEntry, cluster_client::ClusterClient};
+use matrixai_proto::v1::{
+    DiskFull, Envelope, ExportLogRequest, GetStatusReply, LogEntry, cluster_client::ClusterClient,
+};
 use prost::Message as _;
 use serde_json::{Value, json};
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, time::timeout};
 
 /// Longest that a cluster may take to answer again after any single fault.
@@ -36,8 +44,10 @@ const ACKED_PER_KILL: u64 = 100;
 const BEHIND_MAX: u64 = 50;
 /// How long a paused or cut leader stays so after others have answered.
 const LINGER: Duration = Duration::from_millis(500);
-/// How long a leader with a full disk is watched: it steps down once it cannot write.
-const FULL_DISK_WAIT: Duration = Duration::from_secs(5);
+/// Longest that a leader with a full disk may go on in the room that its log has laid aside (2 MiB).
+const FULL_DISK_WAIT: Duration = Duration::from_secs(60);
+/// Time between two looks at a coordinator with a full disk.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Largest message of an export.
 const EXPORT_BYTES_MAX: usize = 16 << 20;
 
@@ -104,11 +114,13 @@ async fn chaos(args: Args) -> Result<(Value, bool)> {
     let received = received(&field).await?;
     let log = log(&cluster).await?;
     let verdict = judge(&journal, &log, &received);
+    let windows = search_all(&journal, &log);
     let newest = log.last().map_or(0, |(index, _)| *index);
     cluster.applied(newest).await?;
     let roots_equal = cluster.roots_equal(newest).await?;
-    let good = verdict.good() && refusals.is_empty() && roots_equal;
-    for sentence in verdict.disorder.iter().chain(&refusals).take(10) {
+    let linearizable = verdict.disorder.is_empty() && windows.disorder.is_empty() && windows.undecided == 0;
+    let good = verdict.good() && linearizable && refusals.is_empty() && roots_equal;
+    for sentence in verdict.disorder.iter().chain(&windows.disorder).chain(&refusals).take(10) {
         note(sentence);
     }
     let Faults { mut failover, mut paused, mut cut, mut all, full_disk } = faults;
@@ -119,7 +131,10 @@ async fn chaos(args: Args) -> Result<(Value, bool)> {
         "acknowledged": verdict.acknowledged,
         "lost": verdict.lost,
         "doubled": verdict.doubled,
-        "linearizable": verdict.disorder.is_empty(),
+        "linearizable": linearizable,
+        "windows": windows.searched,
+        "longest_window": windows.longest,
+        "undecided": windows.undecided,
         "refused": refusals.len(),
         "reads": journal.reads.len(),
         "pause_max_ms": rounded(paused.percentile_ms(1.0)),
@@ -284,33 +299,69 @@ impl Breaker {
         Ok(())
     }
 
-    /// Fills the leader's disk, waits until another one answers, and makes room again. A leader whose log has room laid
-    /// aside may go on for a while: then it must be seen to answer. A coordinator that ended is started again, and the
-    /// result says so.
+    /// Fills the leader's disk, waits until it says so and another one answers, makes room again and waits until it follows.
+    /// The log has some room laid aside, so the leader may go on for a moment. One that ended has not kept its word.
     async fn fill_leaders_disk(&mut self) -> Result<Value> {
         let leader = self.steady().await?;
-        let disk = match &self.disks {
-            Ok(disks) => &disks[leader],
-            Err(why) => return Ok(json!(format!("skipped: {why}"))),
-        };
-        let (since, waiting) = self.watch(leader);
-        disk.fill()?;
-        let elsewhere = timeout(FULL_DISK_WAIT, waiting).await;
-        let served = match &elsewhere {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let enough = self.field.acknowledged() + ACKED_PER_KILL;
-                self.within("a leader with a full disk answers, or another one", self.field.acked_in_all(enough)).await
+        if let Err(why) = &self.disks {
+            return Ok(json!(format!("skipped: {why}")));
+        }
+        let (_, elsewhere) = self.watch(leader);
+        self.fill(leader, true)?;
+        let served = async {
+            let (refused_us, lacks) = self.said_full(leader).await?;
+            let answered_us = self.within("another coordinator answers", elsewhere).await?;
+            Result::Ok((refused_us, lacks, answered_us))
+        }
+        .await;
+        self.fill(leader, false)?;
+        let (refused_us, lacks, answered_us) = served?;
+        let freed_us = self.field.now_us();
+        let whole = async {
+            while !matches!(
+                self.cluster.coordinators[leader].status().await,
+                Ok(GetStatusReply { disk_full: None, .. })
+            ) {
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        disk.free()?;
-        served?;
-        let ended = self.cluster.coordinators[leader].ended();
-        if ended {
-            self.cluster.coordinators[leader].restart()?;
+        self.within("the disk has room again", whole).await?;
+        let recovered_us = self.field.now_us() - freed_us;
+        if self.cluster.coordinators[leader].ended() {
+            return Err("the coordinator with the full disk ended".to_owned());
         }
-        let away = elsewhere.ok().map(|at| rounded(at.saturating_sub(since) as f64 / 1e3));
-        Ok(json!({ "next_ack_elsewhere_ms": away, "kept_leading": away.is_none(), "process_ended": ended }))
+        Ok(json!({
+            "next_ack_elsewhere_ms": rounded(answered_us.saturating_sub(refused_us) as f64 / 1e3),
+            "recovered_ms": rounded(recovered_us as f64 / 1e3),
+            "path": lacks.path,
+            "needed_bytes": lacks.needed_bytes,
+        }))
+    }
+
+    fn fill(&self, place: usize, full: bool) -> Result<()> {
+        match &self.disks {
+            Ok(disks) if full => disks[place].fill(),
+            Ok(disks) => disks[place].free(),
+            Err(why) => Err(why.clone()),
+        }
+    }
+
+    /// What a coordinator lacks once it says that its disk is full, and when it last said that it is not, µs.
+    async fn said_full(&mut self, place: usize) -> Result<(u64, DiskFull)> {
+        let (begun, mut had_room_us) = (Instant::now(), self.field.now_us());
+        while begun.elapsed() < FULL_DISK_WAIT {
+            let asked_us = self.field.now_us();
+            match self.cluster.coordinators[place].status().await.map(|status| status.disk_full) {
+                Ok(Some(lacks)) => return Ok((had_room_us, lacks)),
+                Ok(None) => had_room_us = asked_us,
+                Err(_) if self.cluster.coordinators[place].ended() => {
+                    return Err("the coordinator with the full disk ended; see its log.txt".to_owned());
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(format!("a leader with a full disk went on for {} s", FULL_DISK_WAIT.as_secs()))
     }
 
     /// From now on, and the wait for an acknowledgement by another coordinator than `than`.
