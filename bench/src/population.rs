@@ -8,7 +8,10 @@ use matrixai_proto::{
     v1::{self, command::Kind},
 };
 use matrixai_protocol::sha256;
-use matrixai_state::{State, ids::AccountId};
+use matrixai_state::{
+    State,
+    ids::{AccountId, made_id},
+};
 use prost::Message;
 
 /// Ledger time at which a measured network begins.
@@ -17,6 +20,8 @@ const START_MS: u64 = 1_800_000_000_000;
 pub const LIFE_MS: u64 = 60_000;
 /// Bytes of a single transfer's whole envelope, and of one command in a batch.
 pub const TRANSFER_BYTES: usize = 256;
+/// Bytes of a hold's memo.
+const HOLD_MEMO_BYTES: usize = 16;
 /// What each account has at first, minor units.
 const ENDOWMENT: &str = "1000000000";
 
@@ -32,6 +37,13 @@ pub struct Population {
     draw: u64,
     now_ms: u64,
     command_id: u64,
+}
+
+/// A hold that somebody may post.
+#[derive(Debug)]
+pub struct Posting {
+    by: usize,
+    hold: [u8; 20],
 }
 
 impl Population {
@@ -147,16 +159,72 @@ impl Population {
         self.entry(all, advance_ms)
     }
 
+    /// An entry of `count` first and as many second phases of transfers, one command an envelope: the posts are those of
+    /// `open`, in which the holds are left. Then `advance_ms` pass.
+    pub fn two_phase_singles(&mut self, count: usize, open: &mut Vec<Posting>, advance_ms: u64) -> Vec<u8> {
+        let posts = std::mem::take(open);
+        let mut envelopes = Vec::with_capacity(count + posts.len());
+        for _ in 0..count {
+            let (from, to) = self.pair();
+            envelopes.push(self.envelope(from, vec![self.hold(to, HOLD_MEMO_BYTES)]));
+            open.push(Posting { by: to, hold: self.made(from, 0) });
+        }
+        for posting in posts {
+            envelopes.push(self.envelope(posting.by, vec![post(&posting)]));
+        }
+        self.entry(envelopes, advance_ms)
+    }
+
+    /// The same with `batch` commands an envelope, all holds of an envelope for one account, which posts them together.
+    pub fn two_phase_batches(
+        &mut self,
+        envelopes: usize,
+        batch: usize,
+        open: &mut Vec<Posting>,
+        advance_ms: u64,
+    ) -> Vec<u8> {
+        let posts = std::mem::take(open);
+        let mut all = Vec::with_capacity(2 * envelopes);
+        for _ in 0..envelopes {
+            let (from, to) = self.pair();
+            let commands = (0..batch).map(|_| self.hold(to, HOLD_MEMO_BYTES)).collect();
+            all.push(self.envelope(from, commands));
+            open.extend((0..batch as u32).map(|position| Posting { by: to, hold: self.made(from, position) }));
+        }
+        for posts in posts.chunks(batch) {
+            all.push(self.envelope(posts[0].by, posts.iter().map(post).collect()));
+        }
+        self.entry(all, advance_ms)
+    }
+
+    /// What the command at a position of the newest envelope makes.
+    fn made(&self, from: usize, position: u32) -> [u8; 20] {
+        made_id("hold", &self.keys[from], &self.spread(), position)
+    }
+
+    fn hold(&self, to: usize, memo_bytes: usize) -> v1::Command {
+        command(Kind::HoldFunds(v1::HoldFunds {
+            to: self.ids[to].0.to_vec(),
+            amount: (100 + self.command_id % 900).to_string(),
+            duration_s: 600,
+            memo: "m".repeat(memo_bytes),
+        }))
+    }
+
+    /// The newest command id: spread like the random ids of real clients.
+    fn spread(&self) -> [u8; 16] {
+        let hash = sha256(&[&self.command_id.to_le_bytes()]);
+        std::array::from_fn(|at| hash[at])
+    }
+
     /// An envelope of an account, under the next command id.
     pub fn envelope(&mut self, from: usize, commands: Vec<v1::Command>) -> Vec<u8> {
-        // Spread like the random ids of real clients.
         self.command_id += 1;
-        let spread = sha256(&[&self.command_id.to_le_bytes()]);
         v1::Envelope {
             cluster_id: self.state.cluster_id().to_vec(),
             key: self.keys[from].to_vec(),
             method: COMMANDS.into(),
-            command_id: spread[..16].to_vec(),
+            command_id: self.spread().to_vec(),
             expires_ms: self.now_ms + LIFE_MS,
             payload: v1::Batch { commands }.encode_to_vec(),
             signature: vec![0x5a; 64],
@@ -180,6 +248,10 @@ impl Population {
             open: false,
         }))
     }
+}
+
+fn post(posting: &Posting) -> v1::Command {
+    command(Kind::PostHold(v1::PostHold { hold: posting.hold.to_vec(), amount: String::new() }))
 }
 
 /// A command of a kind.

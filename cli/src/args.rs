@@ -356,6 +356,36 @@ pub(crate) enum AccountVerb {
         #[arg(long)]
         open: bool,
     },
+    /// Set money aside for another account: first phase of a transfer.
+    Hold {
+        /// Account id of the receiver, who alone decides about it until it lapses.
+        to: String,
+        /// MAI.
+        amount: String,
+        /// Seconds until it lapses and the money goes back; at most 30 days.
+        #[arg(long, default_value_t = 86_400)]
+        duration_s: u64,
+        /// Shown in both statements.
+        #[arg(long, default_value = "")]
+        memo: String,
+    },
+    /// Take what another account holds for the signing account. The rest goes back at once.
+    Post {
+        /// Hold id.
+        hold: String,
+        /// MAI; all of it if absent.
+        amount: Option<String>,
+    },
+    /// Let go what another account holds for the signing account.
+    Void {
+        /// Hold id.
+        hold: String,
+    },
+    /// Open holds of an account and for it.
+    Holds {
+        /// Account id; the key file's own account if absent.
+        account: Option<String>,
+    },
     /// Every movement with its cause, newest first.
     Statement {
         account: Option<String>,

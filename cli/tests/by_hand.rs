@@ -42,9 +42,30 @@ fn a_job_by_hand_and_what_is_refused() {
     cluster.run(&["artifact", "get", &hash, "--to", "again.txt"]);
     assert_eq!(std::fs::read(cluster.home.path().join("again.txt")).unwrap(), b"some bytes");
 
+    two_phases(&cluster);
     refusals(&cluster);
     strangers(&cluster);
     cluster.assert_conserved();
+}
+
+/// Money held for another account, which takes a part and lets the next go.
+fn two_phases(cluster: &Cluster) {
+    let trainer = cluster.run(&["account", "show", "--key", "trainer-1.key"])["account"].as_str().unwrap().to_owned();
+    let hold = |amount: &str| {
+        let held = cluster.run(&["account", "hold", &trainer, amount, "--memo", "deposit", "--key", "buyer.key"]);
+        held["id"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (hold("2"), hold("3"));
+    let open = cluster.run(&["account", "holds", "--key", "trainer-1.key"]);
+    let amounts: Vec<_> = open.as_array().unwrap().iter().map(|row| (&row["hold"], &row["amount"])).collect();
+    assert!(amounts.len() == 2 && amounts.contains(&(&first.as_str().into(), &"2".into())), "{open}");
+    cluster.run(&["account", "post", &first, "1.5", "--key", "trainer-1.key"]);
+    cluster.run(&["account", "void", &second, "--key", "trainer-1.key"]);
+    assert!(cluster.run(&["account", "holds", "--key", "buyer.key"]).as_array().unwrap().is_empty());
+    let statement = cluster.run(&["account", "statement", "--key", "trainer-1.key", "--limit", "1"]);
+    let line = &statement[0];
+    assert_eq!((&line["cause"], &line["memo"]), (&"hold_posted".into(), &"deposit".into()), "{line}");
+    assert_eq!((&line["balance_change"], &line["hold"]), (&"1.5".into(), &first.as_str().into()), "{line}");
 }
 
 /// What is refused says so by name and ends with the exit code for it; nothing changes.
@@ -52,10 +73,12 @@ fn refusals(cluster: &Cluster) {
     let before = cluster.run(&["account", "list"])["accounts"].clone();
     let machine = cluster.workers[0].text("machine");
     let stranger = "00".repeat(20);
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 11] = [
         (&["account", "transfer", &stranger, "1", "--key", "buyer.key"], 1, "unknown_account"),
         (&["account", "transfer", &stranger, "0.0000000001", "--key", "buyer.key"], 2, "no amount"),
         (&["account", "transfer", "zz", "1", "--key", "buyer.key"], 2, "no id"),
+        (&["account", "hold", &stranger, "1", "--key", "buyer.key"], 1, "unknown_account"),
+        (&["account", "post", &stranger, "--key", "buyer.key"], 1, "unknown_hold"),
         (&["faucet", "100000", "--key", "buyer.key"], 1, "faucet"),
         (&["offer", "make", &machine, "--price", "0", "--key", "trainer-1.key"], 1, "zero_price"),
         (&["offer", "make", &machine, "--price", "1", "--max-s", "0", "--key", "trainer-1.key"], 1, "duration"),

@@ -15,7 +15,7 @@ use crate::telemetry::Metrics;
 use matrixai_protocol::Hash;
 use matrixai_state::{
     Movement,
-    ids::{AccountId, JobId},
+    ids::{AccountId, HoldId, JobId},
 };
 use room::Room;
 use runs::Runs;
@@ -51,7 +51,7 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Key of the one [`Meta`] record. Movements' keys are longer.
 const META_KEY: &[u8] = b"meta";
@@ -81,7 +81,9 @@ pub(crate) struct Record {
     pub(crate) held: u128,
     /// The job concerned.
     pub(crate) job: Option<JobId>,
-    /// A transfer's memo.
+    /// The hold concerned, of a transfer in two phases.
+    pub(crate) hold: Option<HoldId>,
+    /// A transfer's or hold's memo.
     pub(crate) memo: String,
 }
 
@@ -366,7 +368,8 @@ fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
         held_change: movement.held_change,
         balance: movement.balance.units(),
         held: movement.held.units(),
-        job: movement.job,
+        job: movement.job(),
+        hold: movement.hold(),
         memo: movement.memo.map(|memo| memo.to_string()).unwrap_or_default(),
     }
 }
@@ -449,7 +452,7 @@ mod tests {
             held_change: i128::MIN,
             balance: Money::minor(u128::from(sequence)).unwrap(),
             held: Money::MAX,
-            job: None,
+            reference: None,
             memo: Some("rent ☂".into()),
         }
     }

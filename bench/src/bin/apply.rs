@@ -1,5 +1,5 @@
-//! How fast one core applies the log: transfers, one and 256 to an envelope; the ledger's core alone; and how the cost
-//! grows with the accounts.
+//! How fast one core applies the log: transfers, and transfers in two phases, one and 256 to an envelope; the ledger's core
+//! alone; and how the cost grows with the accounts.
 //!
 //! `cargo run --release -p matrixai-bench --bin apply [-- --accounts 1000000 --rounds 9]`. Rounds of the three sizes
 //! alternate, so that whatever else the machine does disturbs all alike; a figure is the median of its rounds, in CPU time
@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 use matrixai_bench::{
-    population::{LIFE_MS, Population},
+    population::{LIFE_MS, Population, Posting},
     timing::{Moment, median},
 };
 use matrixai_state::{measure, money::Money};
@@ -40,13 +40,22 @@ fn main() {
     }
     let mut single = vec![Vec::new(); sizes.len()];
     let mut batched = vec![Vec::new(); sizes.len()];
+    let mut two_phase = vec![Vec::new(); sizes.len()];
+    let mut two_phase_batched = vec![Vec::new(); sizes.len()];
     let mut core = vec![Vec::new(); sizes.len()];
     for _ in 0..rounds {
-        for (population, (single, batched)) in populations.iter_mut().zip(single.iter_mut().zip(&mut batched)) {
+        for (at, population) in populations.iter_mut().enumerate() {
             let entries = (0..ENTRIES).map(|_| population.singles(PER_ENTRY, ADVANCE_MS)).collect();
-            single.push(ns_per_command(population, entries));
+            single[at].push(ns_per_command(population, entries));
             let entries = (0..ENTRIES).map(|_| population.batches(PER_ENTRY / BATCH, BATCH, ADVANCE_MS)).collect();
-            batched.push(ns_per_command(population, entries));
+            batched[at].push(ns_per_command(population, entries));
+            let entries =
+                two_phases(|count, open| population.two_phase_singles(count * PER_ENTRY / 2, open, ADVANCE_MS));
+            two_phase[at].push(ns_per_command(population, entries));
+            let entries = two_phases(|count, open| {
+                population.two_phase_batches(count * PER_ENTRY / BATCH / 2, BATCH, open, ADVANCE_MS)
+            });
+            two_phase_batched[at].push(ns_per_command(population, entries));
         }
         for (population, core) in populations.iter_mut().zip(&mut core) {
             core.push(core_ns(population));
@@ -54,6 +63,7 @@ fn main() {
     }
     let figures = |rounds: Vec<Vec<f64>>| -> Vec<f64> { rounds.into_iter().map(median).collect() };
     let (single, batched, core) = (figures(single), figures(batched), figures(core));
+    let (two_phase, two_phase_batched) = (figures(two_phase), figures(two_phase_batched));
     let growth = |ns: &[f64]| json!({ "ns_per_command": ns, "growth": ns[ns.len() - 1] / ns[0] });
     println!(
         "{}",
@@ -63,13 +73,25 @@ fn main() {
             "transfers": "one 256-byte signed transfer with a memo an envelope, 1,024 envelopes an entry",
             "batched_transfers_per_s": 1e9 / batched[2],
             "batched": "256 transfers of 256 bytes an envelope, 4 envelopes an entry",
+            "two_phase_per_s": 1e9 / two_phase[2],
+            "two_phase": "holds and posts, a pair counts as two; one command an envelope, 1,024 an entry, posted an entry later",
+            "batched_two_phase_per_s": 1e9 / two_phase_batched[2],
+            "batched_two_phase": "the same, 256 commands an envelope, all holds of one for one account",
             "ledger_per_s": 1e9 / core[2],
             "ledger": "typed transfers by account id with their movements; no log, envelopes or idempotency",
             "single": growth(&single),
             "batch": growth(&batched),
+            "two_phase_single": growth(&two_phase),
+            "two_phase_batch": growth(&two_phase_batched),
             "core": growth(&core),
         })
     );
+}
+
+/// Entries of first and second phases: `make` is told the share of an entry (1 or 0) that holds, and posts what is open.
+fn two_phases(mut make: impl FnMut(usize, &mut Vec<Posting>) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let mut open = Vec::new();
+    (0..=ENTRIES).map(|entry| make(usize::from(entry < ENTRIES), &mut open)).collect()
 }
 
 /// Transfers by the ledger's core alone; CPU nanoseconds each.

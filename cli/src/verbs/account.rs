@@ -1,5 +1,7 @@
 //! Accounts: open, show, transfer, statement.
 
+mod holds;
+
 use super::{Desk, account_id};
 use crate::{
     args::AccountVerb,
@@ -27,6 +29,10 @@ pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
             let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo, open };
             desk.submit(Kind::Transfer(transfer), "transferred").await
         }
+        AccountVerb::Hold { to, amount, duration_s, memo } => holds::place(desk, &to, &amount, duration_s, memo).await,
+        AccountVerb::Post { hold, amount } => holds::post(desk, &hold, amount).await,
+        AccountVerb::Void { hold } => holds::void(desk, &hold).await,
+        AccountVerb::Holds { account } => holds::list(desk, account).await,
         AccountVerb::Statement { account, limit } => statement(desk, account, limit).await,
         AccountVerb::List => list(desk).await,
     }
@@ -89,7 +95,10 @@ async fn statement(desk: &Desk, account: Option<String>, limit: u32) -> Result<(
     let values: Vec<Value> = reply.movements.iter().map(movement).collect();
     output::show(desk.format, &Value::Array(values), || {
         let rows: Vec<Vec<String>> = reply.movements.iter().map(movement_row).collect();
-        output::table(&["#", "entry", "cause", "balance ±", "held ±", "balance", "held", "with", "job", "memo"], &rows)
+        output::table(
+            &["#", "entry", "cause", "balance ±", "held ±", "balance", "held", "with", "job or hold", "memo"],
+            &rows,
+        )
     });
     Ok(())
 }
@@ -107,6 +116,7 @@ pub(crate) fn movement(movement: &v1::Movement) -> Value {
         "balance": wire_mai(&movement.balance),
         "held": wire_mai(&movement.held),
         "job": hex::encode(&movement.job),
+        "hold": hex::encode(&movement.hold),
         "memo": movement.memo,
     })
 }
@@ -121,7 +131,7 @@ fn movement_row(movement: &v1::Movement) -> Vec<String> {
         wire_mai(&movement.balance),
         wire_mai(&movement.held),
         short(&movement.counterparty),
-        short(&movement.job),
+        short(if movement.hold.is_empty() { &movement.job } else { &movement.hold }),
         movement.memo.clone(),
     ]
 }

@@ -4,11 +4,11 @@ use super::convert;
 use crate::{history::HistoryError, shared::Shared};
 use matrixai_proto::v1::{
     Account, GetAccountRequest, GetStatementReply, GetStatementRequest, ListAccountsReply, ListAccountsRequest,
-    accounts_server::Accounts,
+    ListHoldsReply, ListHoldsRequest, accounts_server::Accounts,
 };
 use matrixai_state::{
     Signer, State,
-    ids::{AccountId, Key},
+    ids::{AccountId, HoldId, Key},
 };
 use tonic::{Request, Response, Status};
 
@@ -65,6 +65,19 @@ impl Accounts for AccountsService {
         })?;
         let movements = statement.records.into_iter().map(convert::movement).collect();
         Ok(Response::new(GetStatementReply { movements, complete_from_index: statement.complete_from }))
+    }
+
+    async fn list_holds(&self, request: Request<ListHoldsRequest>) -> Result<Response<ListHoldsReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let ListHoldsRequest { account, after, limit } = request.into_inner();
+        let id = account_id(&state, &account)?;
+        if state.account(id).is_none() {
+            return Err(convert::unknown("account", &id));
+        }
+        let after = convert::optional_id("after", &after)?.map(HoldId);
+        let limit = convert::limit(limit, convert::LIST_DEFAULT);
+        let holds = state.holds_of(id, after).take(limit).map(convert::hold).collect();
+        Ok(Response::new(ListHoldsReply { holds }))
     }
 }
 

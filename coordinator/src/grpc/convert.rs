@@ -18,6 +18,7 @@ use matrixai_state::{
     State,
     accounts::AccountRow,
     ids::{AccountId, MachineId},
+    ledger::two_phase::HeldTransfer,
     machines::{Inventory, MachineRow},
     market::{OfferRow, TradeRow},
 };
@@ -89,6 +90,19 @@ pub(crate) fn movement(record: Record) -> v1::Movement {
         held: record.held.to_string(),
         job: record.job.map(|id| id.0.to_vec()).unwrap_or_default(),
         memo: record.memo,
+        hold: record.hold.map(|id| id.0.to_vec()).unwrap_or_default(),
+    }
+}
+
+/// Money that one account has set aside for another.
+pub(crate) fn hold(row: &HeldTransfer) -> v1::Hold {
+    v1::Hold {
+        id: row.id.0.to_vec(),
+        payer: row.payer.0.to_vec(),
+        to: row.to.0.to_vec(),
+        amount: row.amount.to_string(),
+        expires_ms: row.expires_ms,
+        memo: row.memo.to_string(),
     }
 }
 

@@ -183,6 +183,7 @@ mod tests {
             balance: 5,
             held: 0,
             job: None,
+            hold: None,
             memo: "m".repeat(usize::from(account)),
         }
     }

@@ -51,12 +51,14 @@ pub struct AccountRow {
     pub role: AccountRole,
     /// Free money.
     pub balance: Money,
-    /// Money on hold for its jobs.
+    /// Money on hold: for its jobs, and for other accounts.
     pub held: Money,
     /// Machines it ever enrolled.
     pub machines: u32,
     /// Its offers and jobs that are not closed.
     pub open: u32,
+    /// Its open holds for other accounts.
+    pub holds: u32,
     /// Ledger time of its opening, ms.
     pub created_ms: u64,
 }
@@ -73,6 +75,7 @@ impl AccountRow {
             held: Money::ZERO,
             machines: 0,
             open: 0,
+            holds: 0,
             created_ms,
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::{
     admin::Action,
-    ids::{AccountId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
+    ids::{AccountId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
     machines::Inventory,
     market::OrderTerms,
     money::Money,
@@ -66,6 +66,12 @@ pub enum Command {
     AttestRoot(AttestRoot),
     /// 34.
     AnnounceRules(AnnounceRules),
+    /// 40.
+    HoldFunds(HoldFunds),
+    /// 41.
+    PostHold(PostHold),
+    /// 42.
+    VoidHold(VoidHold),
 }
 
 impl Command {
@@ -97,6 +103,9 @@ impl Command {
             Command::MachineLost(_) => 32,
             Command::AttestRoot(_) => 33,
             Command::AnnounceRules(_) => 34,
+            Command::HoldFunds(_) => 40,
+            Command::PostHold(_) => 41,
+            Command::VoidHold(_) => 42,
         }
     }
 }
@@ -396,4 +405,33 @@ pub struct AttestRoot {
 pub struct AnnounceRules {
     /// Their version.
     pub version: u32,
+}
+
+/// Sets money of the signer's account aside for another account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldFunds {
+    /// Who decides about it.
+    pub to: AccountId,
+    /// How much.
+    pub amount: Money,
+    /// Ledger time until it lapses, seconds.
+    pub duration_s: u64,
+    /// Shown in both statements; at most 256 bytes.
+    pub memo: String,
+}
+
+/// The account that a hold is for takes the money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostHold {
+    /// Which.
+    pub hold: HoldId,
+    /// How much of it; all if none.
+    pub amount: Option<Money>,
+}
+
+/// The account that a hold is for lets it go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoidHold {
+    /// Which.
+    pub hold: HoldId,
 }

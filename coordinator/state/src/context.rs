@@ -1,8 +1,8 @@
 //! What a handler knows besides the state, and where it leaves what happened.
 
 use crate::{
-    effect::{Cause, Effect, Event, Movement},
-    ids::{AccountId, CommandId, JobId, Key, MachineId, made_id},
+    effect::{Cause, Effect, Event, Movement, Reference},
+    ids::{AccountId, CommandId, Key, MachineId, made_id},
     market::matching::Budget,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -46,7 +46,7 @@ impl Context {
         }
     }
 
-    /// The id of what this command makes; `kind` is "offer", "job", "campaign" or "proposal".
+    /// The id of what this command makes; `kind` is "offer", "job", "campaign", "proposal" or "hold".
     pub(crate) fn new_id(&self, kind: &str) -> [u8; 20] {
         made_id(kind, &self.key, &self.command_id, self.position)
     }
@@ -82,6 +82,6 @@ impl Context {
 pub(crate) struct About<'a> {
     pub(crate) cause: Cause,
     pub(crate) counterparty: Option<AccountId>,
-    pub(crate) job: Option<JobId>,
+    pub(crate) reference: Option<Reference>,
     pub(crate) memo: Option<&'a Arc<str>>,
 }

@@ -10,12 +10,12 @@ use crate::{
     canonical::{Fields, NotCanonical, Value},
     command::{
         AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount,
-        EnrolMachine, FailureReason, FaucetDraw, MachineLost, MachineOnline, MakeOffer, Propose, PublishCampaign,
-        RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed, SubmitTraining, TaskDone, TaskFailed, TraceOpened,
-        Transfer, WithdrawOffer, WithdrawProposal,
+        EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost, MachineOnline, MakeOffer, PostHold, Propose,
+        PublishCampaign, RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed, SubmitTraining, TaskDone,
+        TaskFailed, TraceOpened, Transfer, VoidHold, WithdrawOffer, WithdrawProposal,
     },
     genesis::{self, NODES_MAX},
-    ids::{AccountId, CommandId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
+    ids::{AccountId, CommandId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
     machines::{Gpu, Inventory},
     market::OrderTerms,
     money::Money,
@@ -319,6 +319,17 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             Command::WithdrawProposal(WithdrawProposal { proposal: ProposalId(array("proposal", &c.proposal)?) })
         }
         Kind::AnnounceRules(c) => Command::AnnounceRules(AnnounceRules { version: c.version }),
+        Kind::HoldFunds(c) => Command::HoldFunds(HoldFunds {
+            to: AccountId(array("to", &c.to)?),
+            amount: money("amount", &c.amount)?,
+            duration_s: c.duration_s,
+            memo: c.memo,
+        }),
+        Kind::PostHold(c) => Command::PostHold(PostHold {
+            hold: HoldId(array("hold", &c.hold)?),
+            amount: if c.amount.is_empty() { None } else { Some(money("amount", &c.amount)?) },
+        }),
+        Kind::VoidHold(c) => Command::VoidHold(VoidHold { hold: HoldId(array("hold", &c.hold)?) }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
             machine: MachineId(array("machine", &c.machine)?),

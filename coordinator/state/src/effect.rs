@@ -1,7 +1,7 @@
 //! What applying an entry leaves behind besides the new state: hints to act on, news for people, lines of statements.
 
 use crate::{
-    ids::{AccountId, CommandId, JobId, Key, MachineId},
+    ids::{AccountId, CommandId, HoldId, JobId, Key, MachineId},
     money::Money,
     outcome::Outcome,
 };
@@ -55,6 +55,14 @@ pub enum Cause {
     Fee,
     /// What remained of a hold when its job closed.
     Refund,
+    /// Set aside by its owner for another account.
+    HoldPlaced,
+    /// Taken out of such a hold by the account it was made for.
+    HoldPosted,
+    /// Given back out of such a hold: voided, or not taken when it was posted.
+    HoldVoided,
+    /// Given back because nobody decided in time.
+    HoldLapsed,
 }
 
 impl Cause {
@@ -68,6 +76,10 @@ impl Cause {
             Cause::PayVerification => "pay_verification",
             Cause::Fee => "fee",
             Cause::Refund => "refund",
+            Cause::HoldPlaced => "hold_placed",
+            Cause::HoldPosted => "hold_posted",
+            Cause::HoldVoided => "hold_voided",
+            Cause::HoldLapsed => "hold_lapsed",
         }
     }
 }
@@ -76,6 +88,15 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What a movement belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// A job's money.
+    Job(JobId),
+    /// A transfer in two phases.
+    Hold(HoldId),
 }
 
 /// One change of one account: a line of its statement. Over all movements ever, the changes sum to minted − burned.
@@ -97,10 +118,28 @@ pub struct Movement {
     pub balance: Money,
     /// Hold after it.
     pub held: Money,
-    /// The job concerned.
-    pub job: Option<JobId>,
-    /// A transfer's memo, which its two movements share; never an empty one.
+    /// What it belongs to.
+    pub reference: Option<Reference>,
+    /// A transfer's or hold's memo, which its movements share; never an empty one.
     pub memo: Option<Arc<str>>,
+}
+
+impl Movement {
+    /// The job concerned.
+    pub const fn job(&self) -> Option<JobId> {
+        match self.reference {
+            Some(Reference::Job(job)) => Some(job),
+            Some(Reference::Hold(_)) | None => None,
+        }
+    }
+
+    /// The hold concerned, of a transfer in two phases.
+    pub const fn hold(&self) -> Option<HoldId> {
+        match self.reference {
+            Some(Reference::Hold(hold)) => Some(hold),
+            Some(Reference::Job(_)) | None => None,
+        }
+    }
 }
 
 /// What became of one envelope.

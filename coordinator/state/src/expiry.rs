@@ -7,8 +7,10 @@ use crate::{
     admin,
     context::Context,
     drilling,
-    ids::{JobId, MachineId, OfferId, ProposalId, UnitId},
-    jobs, limits, market,
+    ids::{HoldId, JobId, MachineId, OfferId, ProposalId, UnitId},
+    jobs,
+    ledger::two_phase,
+    limits, market,
     state::State,
 };
 use serde::{Deserialize, Serialize};
@@ -36,13 +38,15 @@ pub(crate) enum Timer {
     Job(JobId),
     /// A proposal lapses.
     Proposal(ProposalId),
+    /// A transfer's second phase did not come.
+    Hold(HoldId),
 }
 
 impl Timer {
     /// What handling it costs, roughly, in lapsed offers.
     const fn cost(self) -> u32 {
         match self {
-            Timer::Offer(_) | Timer::Proposal(_) => 1,
+            Timer::Offer(_) | Timer::Proposal(_) | Timer::Hold(_) => 1,
             Timer::Order(_) => 4,
             Timer::Drill { .. } | Timer::Reveal(_) | Timer::Lease { .. } | Timer::Open { .. } | Timer::Job(_) => 32,
         }
@@ -65,6 +69,7 @@ pub(crate) fn run(state: &mut State, ctx: &mut Context) {
             Timer::Open { job, segment } => jobs::on_open_due(state, ctx, job, segment),
             Timer::Job(job) => jobs::on_due(state, ctx, job),
             Timer::Proposal(proposal) => admin::on_due(state, ctx, proposal),
+            Timer::Hold(hold) => two_phase::on_due(state, ctx, hold),
         }
     }
     state.windows.expire(ctx.now_ms);

@@ -73,6 +73,11 @@ id!(
     ProposalId
 );
 
+id!(
+    /// A hold, made by `HoldFunds`.
+    HoldId
+);
+
 /// A coordinator: its number in genesis or the one it was given when it joined; its raft id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
@@ -128,8 +133,8 @@ impl UnitId {
     }
 }
 
-/// The id of what the `position`-th command of an envelope makes. `kind` is "offer", "job", "campaign"
-/// or "proposal".
+/// The id of what the `position`-th command of an envelope makes. `kind` is "offer", "job", "campaign",
+/// "proposal" or "hold".
 pub fn made_id(kind: &str, key: &Key, command_id: &CommandId, position: u32) -> [u8; 20] {
     first_20(sha256(&[b"MatrixAI/id/v1", kind.as_bytes(), key, command_id, &position.to_le_bytes()]))
 }

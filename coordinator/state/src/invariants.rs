@@ -7,6 +7,7 @@ use crate::{
     expiry::Timer,
     ids::AccountId,
     jobs,
+    ledger::two_phase,
     market::OfferStatus,
     money::Money,
     state::{KeyOwner, State},
@@ -21,6 +22,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), String> {
         self.money()?;
         self.holds()?;
+        two_phase::check(self)?;
         self.keys()?;
         self.book()?;
         self.windows()?;
@@ -52,9 +54,13 @@ impl State {
             let sum: &mut Money = held.entry(hold.payer).or_default();
             *sum = sum.checked_add(hold.remaining()).ok_or("holds overflow")?;
         }
+        for hold in self.held_transfers() {
+            let sum: &mut Money = held.entry(hold.payer).or_default();
+            *sum = sum.checked_add(hold.amount).ok_or("holds overflow")?;
+        }
         self.accounts().try_for_each(|row| {
             let wanted = held.get(&row.id).copied().unwrap_or_default();
-            ensure(row.held == wanted, || format!("account {} holds {}, its jobs {wanted}", row.id, row.held))
+            ensure(row.held == wanted, || format!("account {} holds {}, its holds {wanted}", row.id, row.held))
         })
     }
 
@@ -125,6 +131,6 @@ impl State {
     }
 }
 
-fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
 }

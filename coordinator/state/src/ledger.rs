@@ -5,13 +5,16 @@
 //! `held` is the sum of what remains of its holds.
 //!
 //! A hold belongs to one job: `hold_for_job` → `release`* → (`pay_from_hold` | `fee_from_hold`)* → `refund`,
-//! which closes it. A closed hold stays as the job's receipt: held = paid + fees + refunded.
+//! which closes it. A closed hold stays as the job's receipt: held = paid + fees + refunded. What people hold for each other
+//! is in `ledger/two_phase.rs`.
+
+pub mod two_phase;
 
 use crate::{
     accounts::{AccountRole, AccountRow},
     command::FaucetDraw,
     context::{About, Context},
-    effect::{Cause, Movement},
+    effect::{Cause, Movement, Reference},
     ids::{AccountId, JobId},
     limits,
     money::Money,
@@ -142,7 +145,8 @@ pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer<
         state.accounts.find(&to).expect("the row was put there just now")
     });
     let memo = memo_of(memo);
-    let about = |other| About { cause: Cause::Transfer, counterparty: Some(other), job: None, memo: memo.as_ref() };
+    let about =
+        |other| About { cause: Cause::Transfer, counterparty: Some(other), reference: None, memo: memo.as_ref() };
     change_at(state, ctx, from_place, Change::LoseBalance(amount), about(to));
     change_at(state, ctx, to_place, Change::GainBalance(amount), about(from));
     Outcome::DONE
@@ -178,7 +182,7 @@ pub(crate) fn hold_for_job(
     if limits::spendable(state, payer) < amount {
         return Err(Refusal::InsufficientFunds);
     }
-    let about = About { cause: Cause::Hold, counterparty: None, job: Some(job), memo: None };
+    let about = About { cause: Cause::Hold, counterparty: None, reference: Some(Reference::Job(job)), memo: None };
     change(state, ctx, payer, Change::Hold(amount), about);
     let row =
         HoldRow { job, payer, held: amount, paid: Money::ZERO, fees: Money::ZERO, refunded: Money::ZERO, open: true };
@@ -196,7 +200,7 @@ pub(crate) fn release(state: &mut State, ctx: &mut Context, job: JobId, held: Mo
     }
     row.held = row.held.saturating_sub(excess);
     let payer = row.payer;
-    let about = About { cause: Cause::Hold, counterparty: None, job: Some(job), memo: None };
+    let about = About { cause: Cause::Hold, counterparty: None, reference: Some(Reference::Job(job)), memo: None };
     change(state, ctx, payer, Change::Release(excess), about);
 }
 
@@ -217,7 +221,14 @@ pub(crate) fn pay_from_hold(
     }
     row.paid = row.paid.checked_add(amount).expect("paid stays within the hold");
     let payer = row.payer;
-    from_hold(state, ctx, payer, to, amount, About { cause, counterparty: None, job: Some(job), memo: None });
+    from_hold(
+        state,
+        ctx,
+        payer,
+        to,
+        amount,
+        About { cause, counterparty: None, reference: Some(Reference::Job(job)), memo: None },
+    );
     amount
 }
 
@@ -230,7 +241,7 @@ pub(crate) fn fee_from_hold(state: &mut State, ctx: &mut Context, job: JobId, am
     }
     row.fees = row.fees.checked_add(amount).expect("fees stay within the hold");
     let payer = row.payer;
-    let about = About { cause: Cause::Fee, counterparty: None, job: Some(job), memo: None };
+    let about = About { cause: Cause::Fee, counterparty: None, reference: Some(Reference::Job(job)), memo: None };
     from_hold(state, ctx, payer, AccountId::TREASURY, amount, about);
     amount
 }
@@ -243,7 +254,8 @@ pub(crate) fn refund(state: &mut State, ctx: &mut Context, job: JobId) -> Money 
     row.open = false;
     let payer = row.payer;
     if !amount.is_zero() {
-        let about = About { cause: Cause::Refund, counterparty: None, job: Some(job), memo: None };
+        let about =
+            About { cause: Cause::Refund, counterparty: None, reference: Some(Reference::Job(job)), memo: None };
         change(state, ctx, payer, Change::Release(amount), about);
     }
     amount
@@ -252,7 +264,7 @@ pub(crate) fn refund(state: &mut State, ctx: &mut Context, job: JobId) -> Money 
 /// Makes money: the faucet's, within its limits, which the caller has checked.
 fn mint(state: &mut State, ctx: &mut Context, to: AccountId, amount: Money) {
     state.head.minted = state.head.minted.checked_add(amount).expect("the faucet's total limits what is minted");
-    let about = About { cause: Cause::Faucet, counterparty: Some(AccountId::FAUCET), job: None, memo: None };
+    let about = About { cause: Cause::Faucet, counterparty: Some(AccountId::FAUCET), reference: None, memo: None };
     change(state, ctx, to, Change::GainBalance(amount), about);
 }
 
@@ -306,7 +318,7 @@ fn change_at(state: &mut State, ctx: &mut Context, place: Place, change: Change,
         held_change,
         balance,
         held,
-        job: about.job,
+        reference: about.reference,
         memo: about.memo.cloned(),
     });
 }

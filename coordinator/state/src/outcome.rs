@@ -246,6 +246,13 @@ refusals! {
     BadRulesVersion = 183, "bad_rules_version", "rules are switched one version at a time";
     RulesNotAnnounced(detail) = 184, "rules_not_announced", "not every voter's build applies these rules yet";
     NotReady = 185, "not_ready", "the machine must be online and measured before it is offered";
+
+    // 200–209: transfers in two phases.
+    UnknownHold = 200, "unknown_hold", "there is no such open hold: it was posted or voided, or has lapsed";
+    NotYourHold = 201, "not_your_hold", "only the account that a hold is for may post or void it";
+    BadHoldDuration = 202, "bad_hold_duration", "a hold lasts from 1 second to 30 days";
+    TooManyHolds = 203, "too_many_holds", "the account has 1,024 open holds; wait until one is decided or lapses";
+    HoldExceeded = 204, "hold_exceeded", "the amount is more than what is on hold";
 }
 
 /// The sentence, and what in particular was wrong.

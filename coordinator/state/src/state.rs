@@ -19,11 +19,16 @@ use crate::{
     envelopes,
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
-    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId, cluster_id},
+    ids::{
+        AccountId, CampaignId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId, cluster_id,
+    },
     index::HashKey,
     jobs::{self, JobRow, RoundRow, TaskRow},
     leases::QueueRow,
-    ledger::{self, FaucetRow, HoldRow},
+    ledger::{
+        self, FaucetRow, HoldRow,
+        two_phase::{self, HeldTransfer},
+    },
     limits::{Limits, RateRow},
     machines::{self, MachineRow},
     market::{
@@ -211,6 +216,9 @@ state! {
         rounds: Table<(JobId, u32), RoundRow, 8>,
         tasks: Table<(JobId, u32, u32), TaskRow, 64>,
         replays: Table<(JobId, u64), ReplayRow, 64>,
+        // Transfers in two phases. `holds_of`: by payer and by receiver.
+        held_transfers: Table<HoldId, HeldTransfer, 32>,
+        holds_of: Table<(AccountId, HoldId), (), 64>,
     }
 }
 
@@ -327,6 +335,9 @@ impl State {
             Command::MachineLost(c) => node().map(|_| machines::lost(self, ctx, &c))?,
             Command::AttestRoot(c) => roots::attest(self, ctx, node()?, &c),
             Command::AnnounceRules(c) => nodes::announce_rules(self, ctx, node()?, &c),
+            Command::HoldFunds(c) => two_phase::hold(self, ctx, account()?, &c),
+            Command::PostHold(c) => two_phase::post(self, ctx, account()?, &c),
+            Command::VoidHold(c) => two_phase::void(self, ctx, account()?, &c),
         })
     }
 }

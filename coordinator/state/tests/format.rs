@@ -43,6 +43,9 @@ const COMMANDS: &[&str] = &[
     "lost machine=m1",
     "attest epoch=2 index=77",
     "announce version=2",
+    "hold to=bob amount=1MAI for=60",
+    "post hold=h amount=1",
+    "void hold=h",
 ];
 
 /// One of each action, in order of number.

@@ -68,6 +68,11 @@ const SHAPES: &[&str] = &[
     "approve proposal=X",
     "take_back proposal=X",
     "transfer to=A amount=P open=1",
+    "hold to=A amount=P for=N",
+    "hold to=A amount=P",
+    "post hold=X amount=P",
+    "post hold=X",
+    "void hold=X",
 ];
 
 /// What happens next.

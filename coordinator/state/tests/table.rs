@@ -37,6 +37,7 @@ scenarios![
     roots,
     rules,
     suspension,
+    two_phase,
 ];
 
 /// Refusals that no scenario can show in a few lines, and the test that does.

@@ -4,9 +4,10 @@ use crate::founded::{Cluster, MAI, PATIENCE, until};
 use matrixai_proto::envelope::Signer;
 use matrixai_proto::v1::{
     CancelJob, EnrolMachine, GetAccountRequest, GetDrillingRequest, GetJobRequest, GetStatementRequest, GetUnitRequest,
-    Inventory, ListAccountsRequest, ListJobsRequest, ListMachinesRequest, ListOffersRequest, ListTradesRequest,
-    Movement, OrderTerms, SubmitTraining, TrainingSpec, Transfer, accounts_client::AccountsClient, command::Kind,
-    drilling_client::DrillingClient, jobs_client::JobsClient, market_client::MarketClient,
+    HoldFunds, Inventory, ListAccountsRequest, ListHoldsRequest, ListJobsRequest, ListMachinesRequest,
+    ListOffersRequest, ListTradesRequest, Movement, OrderTerms, SubmitTraining, TrainingSpec, Transfer,
+    accounts_client::AccountsClient, command::Kind, drilling_client::DrillingClient, jobs_client::JobsClient,
+    market_client::MarketClient,
 };
 use tonic::{Code, Request};
 
@@ -60,6 +61,28 @@ async fn statement(
 ) -> Vec<Movement> {
     let request = GetStatementRequest { account: account.to_vec(), before, limit };
     accounts.get_statement(request).await.unwrap().into_inner().movements
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_are_listed_for_both_sides() {
+    let cluster = Cluster::found(|_| {}).await;
+    let (alice, alice_id) = cluster.account().await;
+    let (_, bob_id) = cluster.account().await;
+    let hold = |amount: u64| {
+        let (to, memo) = (bob_id.clone(), "deposit".to_owned());
+        Kind::HoldFunds(HoldFunds { to, amount: amount.to_string(), duration_s: 3_600, memo })
+    };
+    let made = cluster.submit(&alice, vec![hold(5), hold(7)]).await;
+    let mut accounts = AccountsClient::new(cluster.channel(1));
+    let mut list = async |account: &[u8], after: Vec<u8>, limit| {
+        let request = ListHoldsRequest { account: account.to_vec(), after, limit };
+        accounts.list_holds(request).await.unwrap().into_inner().holds
+    };
+    let holds = list(&bob_id, Vec::new(), 0).await;
+    assert_eq!(holds.len(), 2);
+    let first = holds.iter().find(|hold| hold.id == made[0].id).unwrap();
+    assert_eq!((&first.payer, &first.to, &*first.amount, &*first.memo), (&alice_id, &bob_id, "5", "deposit"));
+    assert_eq!(list(&alice_id, holds[0].id.clone(), 1).await, holds[1..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

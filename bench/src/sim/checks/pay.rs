@@ -31,7 +31,7 @@ impl Pay {
 
     fn moved(&mut self, seen: Seen<'_>, movement: &Movement) -> Verdict {
         let index = seen.entry.index;
-        match (movement.cause, movement.job) {
+        match (movement.cause, movement.job()) {
             (Cause::PayTraining | Cause::PayVerification | Cause::Fee, Some(job)) => {
                 let paid_at = *self.settled.entry(job).or_insert(index);
                 hold(NAME, paid_at == index, || format!("job {job} is paid at {paid_at} and again at {index}"))?;

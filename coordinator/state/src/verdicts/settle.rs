@@ -175,12 +175,8 @@ fn note(state: &mut State, job: JobId, payment: &Payment, paid: Money) {
     let Some(row) = state.jobs.get_mut(&job) else { return };
     let add = |to: &mut Money| *to = to.checked_add(paid).unwrap_or(Money::MAX);
     if let Some(member) = row.member_mut(payment.machine) {
-        return match payment.cause {
-            Cause::PayVerification => add(&mut member.paid_verification),
-            Cause::PayTraining | Cause::Faucet | Cause::Transfer | Cause::Hold | Cause::Fee | Cause::Refund => {
-                add(&mut member.paid_training);
-            }
-        };
+        let verified = payment.cause == Cause::PayVerification;
+        return add(if verified { &mut member.paid_verification } else { &mut member.paid_training });
     }
     if let Some(outsider) = row.outsiders.iter_mut().find(|outsider| outsider.machine == payment.machine) {
         add(&mut outsider.paid);

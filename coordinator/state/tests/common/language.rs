@@ -27,7 +27,7 @@ use matrixai_protocol::{
 };
 use matrixai_state::{
     Outcome, Refusal, Task,
-    ids::{CampaignId, JobId, OfferId, UnitId},
+    ids::{CampaignId, HoldId, JobId, OfferId, UnitId},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -326,6 +326,14 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
         }),
         "approve" => Kind::Approve(v1::Approve { proposal: id("proposal") }),
         "take_back" => Kind::WithdrawProposal(v1::WithdrawProposal { proposal: id("proposal") }),
+        "hold" => Kind::HoldFunds(v1::HoldFunds {
+            to: world.account(args.need("to")).0.to_vec(),
+            amount: args.money("amount", "0"),
+            duration_s: args.number("for", 60),
+            memo: "m".repeat(args.number("memo_bytes", 2) as usize),
+        }),
+        "post" => Kind::PostHold(v1::PostHold { hold: id("hold"), amount: args.money("amount", "") }),
+        "void" => Kind::VoidHold(v1::VoidHold { hold: id("hold") }),
         "announce" => Kind::AnnounceRules(v1::AnnounceRules { version: args.number("version", 1) as u32 }),
         "beat" => beat(world, args),
         "online" => {
@@ -426,6 +434,7 @@ fn see(world: &World, rest: &str, place: &str) {
             let row = world.state.account(world.account(name)).unwrap_or_else(|| panic!("{place}: no account"));
             fields.insert("balance", row.balance.to_string());
             fields.insert("held", row.held.to_string());
+            fields.insert("holds", row.holds.to_string());
             fields.insert("role", row.role_name().to_owned());
         }
         "machine" => {
@@ -445,6 +454,12 @@ fn see(world: &World, rest: &str, place: &str) {
             fields.insert("fees", row.fees.to_string());
             fields.insert("refunded", row.refunded.to_string());
             fields.insert("open", u8::from(row.open).to_string());
+        }
+        "held" => {
+            let row = world.state.held_transfer(HoldId(world.named(name)));
+            let row = row.unwrap_or_else(|| panic!("{place}: no hold"));
+            fields.insert("amount", row.amount.to_string());
+            fields.insert("in", format!("{}s", (row.expires_ms - world.now_ms) / 1_000));
         }
         "money" => {
             fields.insert("minted", world.state.minted().to_string());
