@@ -20,6 +20,11 @@ use error::{CliError, Code, Result};
 use std::process::ExitCode;
 use verbs::Desk;
 
+/// Envelopes and replies are made on one thread and freed on another, thousands of times a second, which the system's
+/// allocator pays for with a seventh of a coordinator's processor time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -288,6 +288,16 @@ impl<S: LogStore> Node<S> {
         }
     }
 
+    /// Highest index that this node knows to be committed.
+    pub fn committed_index(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Index of the newest entry, written or not.
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
     /// Highest entry that is committed and on this disk.
     fn deliverable(&self) -> u64 {
         let log = &self.raw.raft.raft_log;

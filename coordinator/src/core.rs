@@ -343,6 +343,11 @@ impl Core {
         actions.push(Action::Reply { caller, reply });
     }
 
+    /// Bytes of callers' envelopes that wait to be proposed.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.pending.queued_bytes()
+    }
+
     /// Group commit: everything that waits becomes one entry, or a few.
     fn flush(&mut self, actions: &mut Vec<Action>) {
         let Some(now_ms) = self.clock.stamp().filter(|_| self.leads()) else { return };

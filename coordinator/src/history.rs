@@ -18,17 +18,17 @@ use matrixai_state::{
     ids::{AccountId, HoldId, JobId},
 };
 use room::Room;
-use runs::Runs;
+use runs::{Rows, Runs};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::spawn_blocking};
 
@@ -38,8 +38,11 @@ const QUEUE_ENTRIES: usize = 1_024;
 /// Movements that may wait to be written, in all entries: some 64 MiB.
 const QUEUE_MOVEMENTS: usize = 1 << 18;
 
-/// Entries written in one batch.
-const BATCH_ENTRIES: usize = 256;
+/// Movements that are worth writing together: small batches would be merged again and again.
+const BATCH_MOVEMENTS: usize = 1 << 14;
+
+/// How long movements wait for company while nobody asks for them.
+const BATCH_WAIT: Duration = Duration::from_millis(500);
 
 /// sled's cache; its default is 1 GiB.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -51,7 +54,7 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Key of the one [`Meta`] record. Movements' keys are longer.
 const META_KEY: &[u8] = b"meta";
@@ -167,6 +170,8 @@ enum Told {
         index: u64,
         movements: u64,
     },
+    /// Somebody waits for what was told before.
+    Wanted,
 }
 
 /// What one applied log entry adds.
@@ -241,6 +246,20 @@ impl History {
         let _stopped = running.queue.send(Told::Snapshot { index, movements });
     }
 
+    /// Waits until everything up to log entry `index` is in the index and on the disk, so that it survives what comes; gives
+    /// up when the index has stopped. Blocks: must be called on a thread that may.
+    pub(crate) fn settle(&self, index: u64, runtime: &tokio::runtime::Handle) {
+        let Some(running) = self.running.get() else { return };
+        let mut written = running.written.clone();
+        if *written.borrow() < index {
+            let _ = running.queue.try_send(Told::Wanted);
+        }
+        let reached = runtime.block_on(written.wait_for(|at| *at >= index)).is_ok();
+        if reached && let Err(error) = running.shelf.db.flush() {
+            tracing::warn!(%error, "flush statement index");
+        }
+    }
+
     /// Movements of an account before a sequence number (0: the newest ones), newest first, as of log entry `index`
     /// or later; waits for the index to get there.
     ///
@@ -255,6 +274,10 @@ impl History {
     ) -> Result<Statement, HistoryError> {
         let running = self.running.get().ok_or(HistoryError::Stopped)?;
         let mut written = running.written.clone();
+        if *written.borrow() < index {
+            // A full queue is written without being asked.
+            let _ = running.queue.try_send(Told::Wanted);
+        }
         match tokio::time::timeout(CATCH_UP_WAIT, written.wait_for(|at| *at >= index)).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(HistoryError::Stopped),
@@ -283,11 +306,7 @@ struct Writer {
 impl Writer {
     fn run(self, told: &Receiver<Told>) {
         while let Ok(first) = told.recv() {
-            let batch: Vec<Told> = std::iter::once(first).chain(told.try_iter().take(BATCH_ENTRIES)).collect();
-            let (index, movements) = batch.iter().fold((0, 0), |(_, movements), told| match told {
-                Told::Entry(entry) => (entry.index, movements + entry.movements.len()),
-                Told::Snapshot { index, .. } => (*index, movements),
-            });
+            let Gathered { batch, index, movements, .. } = gather(first, told);
             if let Err(error) = self.write(batch) {
                 // Ending drops `progress`, by which everybody who waits learns of it.
                 tracing::error!(%error, "write statement index: it stops until the next start");
@@ -295,7 +314,10 @@ impl Writer {
             }
             self.room.give_back(movements);
             self.metrics.history_lag.set(lag(self.metrics.applied_index.get().max(0).unsigned_abs(), index));
-            self.progress.send_replace(index);
+            self.progress.send_if_modified(|written| {
+                let before = std::mem::replace(written, index.max(*written));
+                before != *written
+            });
         }
         if let Err(error) = self.shelf.db.flush() {
             tracing::warn!(%error, "flush statement index");
@@ -304,7 +326,7 @@ impl Writer {
 
     fn write(&self, told: Vec<Told>) -> Result<(), sled::Error> {
         let known = self.shelf.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (mut meta, mut rows) = (known.clone(), Vec::new());
+        let (mut meta, mut rows) = (known.clone(), Rows::default());
         for told in told {
             match told {
                 Told::Snapshot { index, movements } if movements > meta.sequence => {
@@ -314,7 +336,7 @@ impl Writer {
                         "the statement index has a gap before this log entry, which a snapshot stands for"
                     );
                 }
-                Told::Snapshot { .. } => {}
+                Told::Snapshot { .. } | Told::Wanted => {}
                 Told::Entry(Entry { index, now_ms, movements }) => {
                     for movement in movements {
                         // It was delivered before the last restart.
@@ -322,7 +344,7 @@ impl Writer {
                             continue;
                         }
                         meta.sequence = movement.sequence;
-                        rows.push(record(index, now_ms, movement));
+                        rows.push(index, now_ms, &movement)?;
                     }
                 }
             }
@@ -337,6 +359,46 @@ impl Writer {
         self.shelf.db.apply_batch(batch)?;
         *known = meta;
         Ok(())
+    }
+}
+
+/// What is written together.
+#[derive(Default)]
+struct Gathered {
+    batch: Vec<Told>,
+    /// Newest log entry in it; 0 when it has none.
+    index: u64,
+    movements: usize,
+    wanted: bool,
+}
+
+/// Gathers what comes after `first` until it is worth a write, or somebody wants it, or it has waited long enough.
+fn gather(first: Told, told: &Receiver<Told>) -> Gathered {
+    let mut gathered = Gathered::default();
+    gathered.add(first);
+    let until = Instant::now() + BATCH_WAIT;
+    while gathered.movements < BATCH_MOVEMENTS {
+        // What waits in the queue already is taken along, wanted or not.
+        let wait = if gathered.wanted { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
+        match told.recv_timeout(wait) {
+            Ok(told) => gathered.add(told),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    gathered
+}
+
+impl Gathered {
+    fn add(&mut self, told: Told) {
+        match &told {
+            Told::Entry(entry) => {
+                self.index = entry.index;
+                self.movements += entry.movements.len();
+            }
+            Told::Snapshot { index, .. } => self.index = *index,
+            Told::Wanted => self.wanted = true,
+        }
+        self.batch.push(told);
     }
 }
 
@@ -356,6 +418,7 @@ impl Drop for Writer {
     }
 }
 
+#[cfg(test)]
 fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
     Record {
         sequence: movement.sequence,

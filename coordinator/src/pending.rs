@@ -119,6 +119,11 @@ impl Pending {
         taken
     }
 
+    /// Bytes of envelopes that wait to be proposed.
+    pub fn queued_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether anything waits to be proposed.
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()

@@ -57,6 +57,9 @@ const APPLYING_BYTES_MAX: usize = 32 << 20;
 /// Writes with entries of this leader's own that may be on their way before the next are proposed. What arrives meanwhile
 /// shares an entry, and with it a message, a sync, an apply and a view; more in flight would only make the entries smaller.
 const PROPOSED_WRITES_MAX: usize = 2;
+/// While an entry is not yet committed, only so many bytes of envelopes are worth one of their own. What arrives at an idle
+/// leader is proposed at once; under load an entry holds what arrives during a round of the quorum.
+const ENTRY_WORTH_BYTES: usize = 128 << 10;
 /// Cycles of the node in one drain, so that what has arrived meanwhile gets its turn.
 const CYCLES_MAX: usize = 32;
 
@@ -424,7 +427,7 @@ impl<S: LogStore> Replica<S> {
             if self.stopped {
                 break;
             }
-            if self.applying_bytes < APPLYING_BYTES_MAX && self.proposed_writes.len() < PROPOSED_WRITES_MAX {
+            if self.may_propose() {
                 self.event(Event::Flush, now);
             }
             self.ask_for_reads(now);
@@ -554,6 +557,13 @@ impl<S: LogStore> Replica<S> {
         let event = if restored { Event::Restored { state: view } } else { Event::Applied { state: view, entries } };
         self.event(event, now);
         self.answer_reads();
+    }
+
+    fn may_propose(&self) -> bool {
+        let alone = self.node.committed_index() >= self.node.last_index();
+        self.applying_bytes < APPLYING_BYTES_MAX
+            && self.proposed_writes.len() < PROPOSED_WRITES_MAX
+            && (alone || self.core.queued_bytes() >= ENTRY_WORTH_BYTES)
     }
 
     /// Asks for the newest due root, one at a time.

@@ -3,7 +3,7 @@
 //! what arrives while that is done is the next batch.
 
 use matrixai_proto::{
-    envelope::{SignatureError, verify_all},
+    envelope::{KnownKeys, SignatureError, verify_all},
     v1::Envelope,
 };
 use std::{
@@ -24,6 +24,7 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Debug, Clone)]
 pub(crate) struct Verifier {
     queue: Arc<Mutex<Queue>>,
+    known: Arc<KnownKeys>,
     /// Most tasks that check at once.
     tasks: usize,
 }
@@ -44,7 +45,11 @@ struct Waiting {
 impl Default for Verifier {
     fn default() -> Self {
         // Asked once: the answer comes from files.
-        Self { queue: Arc::default(), tasks: thread::available_parallelism().map_or(1, usize::from) }
+        Self {
+            queue: Arc::default(),
+            known: Arc::default(),
+            tasks: thread::available_parallelism().map_or(1, usize::from),
+        }
     }
 }
 
@@ -86,7 +91,7 @@ impl Verifier {
                 queue.waiting.drain(..count).collect()
             };
             let envelopes: Vec<&Envelope> = batch.iter().map(|one| &one.envelope).collect();
-            let results = verify_all(&envelopes);
+            let results = verify_all(&envelopes, &self.known);
             for (Waiting { envelope, answer }, result) in batch.into_iter().zip(results) {
                 // The caller may have given up.
                 let _ = answer.send((envelope, result));

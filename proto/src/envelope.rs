@@ -37,8 +37,12 @@ pub fn signed_bytes(envelope: &Envelope) -> Vec<u8> {
 }
 
 #[cfg(feature = "signing")]
+mod known;
+#[cfg(feature = "signing")]
 mod verify;
 
+#[cfg(feature = "signing")]
+pub use known::KnownKeys;
 #[cfg(feature = "signing")]
 pub use signing::{SignatureError, Signer};
 #[cfg(feature = "signing")]

@@ -139,9 +139,10 @@ pub(super) fn start(
         views: setup.views,
         archive: feed,
         events: setup.events,
-        history: setup.history,
+        history: setup.history.clone(),
     };
     let snapshotting = Snapshotting {
+        history: setup.history,
         snapshots: setup.snapshots,
         links: setup.links.clone(),
         metrics: setup.metrics.clone(),

@@ -4,10 +4,14 @@
 //! into one of the next, up to a size at which merging would take too much memory; so there are few runs.
 //!
 //! Rows come in order of their sequence numbers. Runs therefore hold disjoint, ascending ranges of them, and merged ones,
-//! which are neighbours, stay so.
+//! which are neighbours, stay so. A merge moves rows as they are: a row is its account (20 bytes), its sequence number
+//! (8, big-endian), the length of the rest (4, little-endian) and the rest, which only a read looks into.
 
 use super::Record;
-use matrixai_state::ids::AccountId;
+use matrixai_state::{
+    Movement,
+    ids::{AccountId, HoldId, JobId},
+};
 use serde::{Deserialize, Serialize};
 
 /// Runs of one level that are merged.
@@ -18,6 +22,8 @@ const RUN_ROWS_MAX: u64 = 1 << 18;
 const BLOCK_BYTES: usize = 16 << 10;
 /// First byte of a block's key, which tells it from the index's record of itself.
 const BLOCK: u8 = b'b';
+/// Bytes of a row before its rest.
+const HEAD_BYTES: usize = 20 + 8 + 4;
 
 /// What there is, in ascending order of sequence numbers; kept in the index's record of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,36 +39,135 @@ struct Run {
     rows: u64,
 }
 
+/// Encoded rows, in the order of their sequence numbers until they are sorted.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+}
+
+/// Whose a row is, and where it lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    account: AccountId,
+    sequence: u64,
+    start: usize,
+    end: usize,
+}
+
+/// What of a row only its reader needs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rest<Text> {
+    index: u64,
+    now_ms: u64,
+    counterparty: Option<AccountId>,
+    cause: Text,
+    balance_change: i128,
+    held_change: i128,
+    balance: u128,
+    held: u128,
+    job: Option<JobId>,
+    hold: Option<HoldId>,
+    memo: Text,
+}
+
+impl Rows {
+    /// Adds a movement of the log entry `index` at ledger time `now_ms`.
+    pub(super) fn push(&mut self, index: u64, now_ms: u64, movement: &Movement) -> Result<(), sled::Error> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&movement.account.0);
+        self.bytes.extend_from_slice(&movement.sequence.to_be_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        let rest = Rest {
+            index,
+            now_ms,
+            counterparty: movement.counterparty,
+            cause: movement.cause.as_str(),
+            balance_change: movement.balance_change,
+            held_change: movement.held_change,
+            balance: movement.balance.units(),
+            held: movement.held.units(),
+            job: movement.job(),
+            hold: movement.hold(),
+            memo: movement.memo.as_deref().unwrap_or_default(),
+        };
+        self.bytes = postcard::to_extend(&rest, std::mem::take(&mut self.bytes)).map_err(unsupported)?;
+        let end = self.bytes.len();
+        let length =
+            u32::try_from(end - start - HEAD_BYTES).map_err(|error| sled::Error::Unsupported(error.to_string()))?;
+        self.bytes[start + HEAD_BYTES - 4..start + HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
+        self.places.push(Place { account: movement.account, sequence: movement.sequence, start, end });
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Adds the rows of a block as they are.
+    fn append(&mut self, block: &[u8]) -> Result<(), sled::Error> {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(block);
+        for row in rows_of(block) {
+            let Place { account, sequence, start, end } = row?.0;
+            self.places.push(Place { account, sequence, start: base + start, end: base + end });
+        }
+        Ok(())
+    }
+
+    /// Blocks of the rows, sorted; each with the place of its first row.
+    fn blocks(mut self) -> Vec<(Place, Vec<u8>)> {
+        // Stable: it makes use of the order within the runs that were merged.
+        self.places.sort_by_key(|place| (place.account, place.sequence));
+        let mut blocks: Vec<(Place, Vec<u8>)> = Vec::new();
+        for place in self.places {
+            let row = &self.bytes[place.start..place.end];
+            match blocks.last_mut() {
+                Some((_, block)) if block.len() < BLOCK_BYTES => block.extend_from_slice(row),
+                Some(_) | None => {
+                    let mut block = Vec::with_capacity(BLOCK_BYTES + 512);
+                    block.extend_from_slice(row);
+                    blocks.push((place, block));
+                }
+            }
+        }
+        blocks
+    }
+}
+
 impl Runs {
     /// Adds rows, which come after all that are there, to a batch that is yet to be applied together with these runs.
-    pub(super) fn add(
-        &mut self,
-        db: &sled::Db,
-        mut rows: Vec<Record>,
-        batch: &mut sled::Batch,
-    ) -> Result<(), sled::Error> {
-        if rows.is_empty() {
+    pub(super) fn add(&mut self, db: &sled::Db, rows: Rows, batch: &mut sled::Batch) -> Result<(), sled::Error> {
+        if rows.len() == 0 {
             return Ok(());
         }
         // A merge reads what is in the database, so the new rows go straight into the run that replaces the others.
-        let mut level = 0;
-        while let Some(from) = self.full(level, rows.len() as u64) {
-            let mut merged = Vec::new();
-            for run in self.runs.drain(from..) {
-                for block in db.scan_prefix(prefix(run.id)) {
-                    let (key, value) = block?;
-                    merged.append(&mut decode(&value)?);
-                    batch.remove(key);
-                }
-            }
-            merged.append(&mut rows);
-            rows = merged;
+        let (mut all, mut level, mut count) = (Rows::default(), 0, rows.len() as u64);
+        let mut merged = Vec::new();
+        while let Some(from) = self.full(level, count) {
+            merged.splice(0..0, self.runs.drain(from..));
+            count = rows.len() as u64 + merged.iter().map(|run| run.rows).sum::<u64>();
             level += 1;
         }
-        rows.sort_unstable_by_key(|row| (row.account, row.sequence));
-        let run = Run { id: self.next, level, rows: rows.len() as u64 };
-        for block in blocks(&rows)? {
-            batch.insert(block.key(run.id).as_slice(), block.bytes);
+        for run in merged {
+            for block in db.scan_prefix(prefix(run.id)) {
+                let (key, value) = block?;
+                all.append(&value)?;
+                batch.remove(key);
+            }
+        }
+        if all.len() == 0 {
+            all = rows;
+        } else {
+            let base = all.bytes.len();
+            all.bytes.extend_from_slice(&rows.bytes);
+            let moved = |place: Place| Place { start: base + place.start, end: base + place.end, ..place };
+            all.places.extend(rows.places.into_iter().map(moved));
+        }
+        let run = Run { id: self.next, level, rows: all.len() as u64 };
+        for (first, block) in all.blocks() {
+            batch.insert(key(run.id, first.account, first.sequence).as_slice(), block);
         }
         self.next += 1;
         self.runs.push(run);
@@ -89,9 +194,14 @@ impl Runs {
             // From the last block that can hold such a row back to the one that begins before the account does.
             for block in db.range(key(run.id, AccountId([0; 20]), 0)..key(run.id, account, before)).rev() {
                 let (block_key, value) = block?;
-                let rows = decode(&value)?;
-                let wanted = rows.into_iter().rev().filter(|row| row.account == account && row.sequence < before);
-                found.extend(wanted);
+                let mut wanted = Vec::new();
+                for row in rows_of(&value) {
+                    let (place, rest) = row?;
+                    if place.account == account && place.sequence < before {
+                        wanted.push(record(place, rest)?);
+                    }
+                }
+                found.extend(wanted.into_iter().rev());
                 if found.len() >= limit || block_key.as_ref() < key(run.id, account, 0).as_slice() {
                     break;
                 }
@@ -105,49 +215,50 @@ impl Runs {
     }
 }
 
-/// Rows in their order, encoded together.
-struct Block {
-    account: AccountId,
-    sequence: u64,
-    bytes: Vec<u8>,
-}
-
-impl Block {
-    fn key(&self, run: u64) -> [u8; 37] {
-        key(run, self.account, self.sequence)
-    }
-}
-
-fn blocks(rows: &[Record]) -> Result<Vec<Block>, sled::Error> {
-    let mut blocks: Vec<Block> = Vec::new();
-    for row in rows {
-        match blocks.last_mut() {
-            Some(block) if block.bytes.len() < BLOCK_BYTES => append(row, &mut block.bytes)?,
-            Some(_) | None => {
-                let mut bytes = Vec::with_capacity(BLOCK_BYTES + 512);
-                append(row, &mut bytes)?;
-                blocks.push(Block { account: row.account, sequence: row.sequence, bytes });
-            }
+/// The rows of a block: where each is, and its rest.
+fn rows_of(block: &[u8]) -> impl Iterator<Item = Result<(Place, &[u8]), sled::Error>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        if start == block.len() {
+            return None;
         }
-    }
-    Ok(blocks)
+        let row = row_at(block, start);
+        start = row.as_ref().map_or(block.len(), |(place, _)| place.end);
+        Some(row.ok_or_else(|| sled::Error::Unsupported("a block of statements ends within a row".to_owned())))
+    })
 }
 
-fn append(row: &Record, bytes: &mut Vec<u8>) -> Result<(), sled::Error> {
-    let unsupported = |error: postcard::Error| sled::Error::Unsupported(error.to_string());
-    *bytes = postcard::to_extend(row, std::mem::take(bytes)).map_err(unsupported)?;
-    Ok(())
+fn row_at(block: &[u8], start: usize) -> Option<(Place, &[u8])> {
+    let (account, after) = block.get(start..)?.split_first_chunk::<20>()?;
+    let (sequence, after) = after.split_first_chunk::<8>()?;
+    let (length, after) = after.split_first_chunk::<4>()?;
+    let rest = after.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    let end = start + HEAD_BYTES + rest.len();
+    Some((Place { account: AccountId(*account), sequence: u64::from_be_bytes(*sequence), start, end }, rest))
 }
 
-fn decode(mut bytes: &[u8]) -> Result<Vec<Record>, sled::Error> {
-    let mut rows = Vec::new();
-    while !bytes.is_empty() {
-        let unsupported = |error: postcard::Error| sled::Error::Unsupported(error.to_string());
-        let (row, rest) = postcard::take_from_bytes(bytes).map_err(unsupported)?;
-        rows.push(row);
-        bytes = rest;
-    }
-    Ok(rows)
+fn record(place: Place, rest: &[u8]) -> Result<Record, sled::Error> {
+    let rest: Rest<String> = postcard::from_bytes(rest).map_err(unsupported)?;
+    Ok(Record {
+        sequence: place.sequence,
+        index: rest.index,
+        now_ms: rest.now_ms,
+        account: place.account,
+        counterparty: rest.counterparty,
+        cause: rest.cause,
+        balance_change: rest.balance_change,
+        held_change: rest.held_change,
+        balance: rest.balance,
+        held: rest.held,
+        job: rest.job,
+        hold: rest.hold,
+        memo: rest.memo,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn unsupported(error: postcard::Error) -> sled::Error {
+    sled::Error::Unsupported(error.to_string())
 }
 
 fn prefix(run: u64) -> [u8; 9] {
@@ -169,22 +280,21 @@ fn key(run: u64, account: AccountId, sequence: u64) -> [u8; 37] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use matrixai_state::{effect::Cause, money::Money};
 
-    fn row(sequence: u64, account: u8) -> Record {
-        Record {
+    fn movement(sequence: u64, account: u8) -> Movement {
+        let memo = "m".repeat(usize::from(account));
+        Movement {
             sequence,
-            index: sequence,
-            now_ms: 0,
             account: AccountId([account; 20]),
-            counterparty: None,
-            cause: "transfer".to_owned(),
+            counterparty: (account > 3).then_some(AccountId([9; 20])),
+            cause: Cause::Transfer,
             balance_change: -1,
             held_change: 0,
-            balance: 5,
-            held: 0,
-            job: None,
-            hold: None,
-            memo: "m".repeat(usize::from(account)),
+            balance: Money::minor(u128::from(sequence)).unwrap(),
+            held: Money::ZERO,
+            reference: None,
+            memo: (!memo.is_empty()).then(|| memo.into()),
         }
     }
 
@@ -194,13 +304,13 @@ mod tests {
         let db = sled::open(folder.path()).unwrap();
         let (mut runs, mut all, mut sequence, mut most) = (Runs::default(), Vec::new(), 0, 0);
         for round in 0_u64..200 {
-            let rows: Vec<Record> = (0..=(round * 7 % 40))
-                .map(|place| {
-                    sequence += 1;
-                    row(sequence, u8::try_from((round + place * place) % 11).unwrap())
-                })
-                .collect();
-            all.extend(rows.clone());
+            let mut rows = Rows::default();
+            for place in 0..=(round * 7 % 40) {
+                sequence += 1;
+                let movement = movement(sequence, u8::try_from((round + place * place) % 11).unwrap());
+                rows.push(round, 7, &movement).unwrap();
+                all.push(crate::history::record(round, 7, movement));
+            }
             let mut batch = sled::Batch::default();
             runs.add(&db, rows, &mut batch).unwrap();
             db.apply_batch(batch).unwrap();

@@ -10,7 +10,7 @@
 //! is the cofactored one: without the 8, parts of small order could cancel in the sum and not alone, and what holds would depend
 //! on a signature's company. When the sum does not hold, each is looked at alone.
 
-use super::{SignatureError, signed_bytes};
+use super::{KnownKeys, SignatureError, signed_bytes};
 use crate::v1::Envelope;
 use curve25519_dalek::{
     EdwardsPoint, Scalar,
@@ -29,24 +29,34 @@ use std::iter::once;
 /// # Errors
 /// [`SignatureError::Length`] names the field; [`SignatureError::Wrong`] is every other mismatch.
 pub fn verify(envelope: &Envelope) -> Result<(), SignatureError> {
-    if Equation::of(envelope)?.holds() { Ok(()) } else { Err(SignatureError::Wrong) }
+    if Equation::of(envelope, None)?.holds() { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
-/// Checks many envelopes, each as [`verify`] would, for less work than one after the other.
-pub fn verify_all(envelopes: &[&Envelope]) -> Vec<Result<(), SignatureError>> {
-    let equations: Vec<Result<Equation, SignatureError>> = envelopes.iter().map(|one| Equation::of(one)).collect();
+/// Checks many envelopes, each as [`verify`] would, for less work than one after the other. The points of keys that were
+/// seen before come from `known`, and those of signatures that hold go there.
+pub fn verify_all(envelopes: &[&Envelope], known: &KnownKeys) -> Vec<Result<(), SignatureError>> {
+    let points = known.points(envelopes.iter().map(|envelope| envelope.key.as_slice()));
+    let of = |(envelope, point): (&&Envelope, &Option<EdwardsPoint>)| Equation::of(envelope, *point);
+    let equations: Vec<Result<Equation, SignatureError>> = envelopes.iter().zip(&points).map(of).collect();
     let good: Vec<&Equation> = equations.iter().flatten().collect();
     let all_hold = good.len() > 1 && hold_together(&good);
-    let decide = |equation: Result<Equation, SignatureError>| match equation {
+    let decide = |equation: &Result<Equation, SignatureError>| match equation {
         Ok(equation) if all_hold || equation.holds() => Ok(()),
         Ok(_) => Err(SignatureError::Wrong),
-        Err(error) => Err(error),
+        Err(error) => Err(*error),
     };
-    equations.into_iter().map(decide).collect()
+    let results: Vec<Result<(), SignatureError>> = equations.iter().map(decide).collect();
+    let new = points.iter().zip(&equations).zip(&results).filter_map(|((point, equation), result)| match equation {
+        Ok(equation) if point.is_none() && result.is_ok() => Some((equation.key, -equation.minus_a)),
+        Ok(_) | Err(_) => None,
+    });
+    known.remember(new);
+    results
 }
 
 /// What is left to compute of a signature whose form is right.
 struct Equation {
+    key: [u8; 32],
     /// The key, negated.
     minus_a: EdwardsPoint,
     r: EdwardsPoint,
@@ -55,7 +65,8 @@ struct Equation {
 }
 
 impl Equation {
-    fn of(envelope: &Envelope) -> Result<Self, SignatureError> {
+    /// Of this envelope, whose key's point may be known to be this one.
+    fn of(envelope: &Envelope, known: Option<EdwardsPoint>) -> Result<Self, SignatureError> {
         field::<32>("cluster_id", &envelope.cluster_id)?;
         field::<16>("command_id", &envelope.command_id)?;
         let key: [u8; 32] = field("key", &envelope.key)?;
@@ -64,7 +75,7 @@ impl Equation {
         r.copy_from_slice(&signature[..32]);
         s.copy_from_slice(&signature[32..]);
 
-        let a = point(key).filter(|a| !a.is_small_order()).ok_or(SignatureError::Wrong)?;
+        let a = known.or_else(|| point(key).filter(|a| !a.is_small_order())).ok_or(SignatureError::Wrong)?;
         let s = Option::from(Scalar::from_canonical_bytes(s)).ok_or(SignatureError::Wrong)?;
         let mut hash = digest::Context::new(&digest::SHA512);
         hash.update(&r);
@@ -73,7 +84,7 @@ impl Equation {
         let mut wide = [0; 64];
         wide.copy_from_slice(hash.finish().as_ref());
         let r = point(r).ok_or(SignatureError::Wrong)?;
-        Ok(Self { minus_a: -a, r, s, k: Scalar::from_bytes_mod_order_wide(&wide) })
+        Ok(Self { key, minus_a: -a, r, s, k: Scalar::from_bytes_mod_order_wide(&wide) })
     }
 
     fn holds(&self) -> bool {
@@ -92,10 +103,11 @@ fn hold_together(equations: &[&Equation]) -> bool {
     let z: Vec<Scalar> = chunks.iter().map(|bytes| Scalar::from(u128::from_le_bytes(*bytes))).collect();
     let of_base: Scalar = z.iter().zip(equations).map(|(z, one)| z * one.s).sum();
     let of_keys = z.iter().zip(equations).map(|(z, one)| z * one.k);
-    let of_rs = z.iter().map(|z| -z);
+    // The points are negated, not these scalars: half as long as −z mod L, they need half the additions.
+    let of_rs = z.iter().copied();
     let points = once(ED25519_BASEPOINT_POINT)
         .chain(equations.iter().map(|one| one.minus_a))
-        .chain(equations.iter().map(|one| one.r));
+        .chain(equations.iter().map(|one| -one.r));
     let sum = EdwardsPoint::vartime_multiscalar_mul(once(of_base).chain(of_keys).chain(of_rs), points);
     sum.mul_by_cofactor().is_identity()
 }
@@ -155,8 +167,8 @@ mod tests {
             UnparsedPublicKey::new(&ED25519, &one.key).verify(&signed_bytes(one), &one.signature).unwrap();
         }
         let all: Vec<&Envelope> = all.iter().collect();
-        assert!(verify_all(&all).into_iter().all(|result| result.is_ok()));
-        assert!(verify_all(&[]).is_empty());
+        assert!(verify_all(&all, &KnownKeys::default()).into_iter().all(|result| result.is_ok()));
+        assert!(verify_all(&[], &KnownKeys::default()).is_empty());
     }
 
     #[test]
@@ -165,22 +177,25 @@ mod tests {
             let mut all: Vec<Envelope> = (1..=5).map(sealed).collect();
             all[at].payload.push(0);
             let all: Vec<&Envelope> = all.iter().collect();
-            let found: Vec<bool> = verify_all(&all).into_iter().map(|result| result.is_err()).collect();
+            let found: Vec<bool> =
+                verify_all(&all, &KnownKeys::default()).into_iter().map(|result| result.is_err()).collect();
             assert_eq!(found, (0..5).map(|place| place == at).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn company_changes_nothing_for_points_with_small_order_parts() {
+        // Kept from one to the next: a known key decides nothing either.
+        let known = KnownKeys::default();
         for a_torsion in 0..8 {
             for r_torsion in 0..8 {
                 let odd = with_torsion(a_torsion, r_torsion);
                 assert_eq!(verify(&odd), Ok(()), "cofactored: small-order parts do not count");
                 let (good, again) = (sealed(1), odd.clone());
-                assert_eq!(verify_all(&[&odd, &good, &again]), [Ok(()), Ok(()), Ok(())]);
+                assert_eq!(verify_all(&[&odd, &good, &again], &known), [Ok(()), Ok(()), Ok(())]);
                 let mut wrong = odd.clone();
                 wrong.expires_ms += 1;
-                let verdicts = verify_all(&[&wrong, &good, &odd]);
+                let verdicts = verify_all(&[&wrong, &good, &odd], &known);
                 assert_eq!(verdicts, [Err(SignatureError::Wrong), Ok(()), Ok(())]);
             }
         }
@@ -230,6 +245,9 @@ mod tests {
         envelope.key.pop();
         assert_eq!(verify(&envelope), Err(SignatureError::Length("key", 32)));
         let good = sealed(1);
-        assert_eq!(verify_all(&[&good, &envelope]), [Ok(()), Err(SignatureError::Length("key", 32))]);
+        assert_eq!(
+            verify_all(&[&good, &envelope], &KnownKeys::default()),
+            [Ok(()), Err(SignatureError::Length("key", 32))]
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::done::Done;
 use crate::{
+    history::History,
     links::Links,
     replica::Input,
     snapshots::{
@@ -29,6 +30,7 @@ const PIECES_WAITING: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Snapshotting {
     pub(super) snapshots: Snapshots,
+    pub(super) history: Arc<History>,
     pub(super) links: Arc<Links>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) runtime: Handle,
@@ -38,6 +40,7 @@ impl Snapshotting {
     /// Writes a snapshot.
     pub(super) fn save(&self, header: Header, view: Arc<State>, done: Done) {
         let (snapshots, metrics) = (self.snapshots.clone(), self.metrics.clone());
+        let (history, runtime) = (self.history.clone(), self.runtime.clone());
         self.runtime.spawn_blocking(move || {
             let start = Instant::now();
             let saved = snapshots.save(&header, &view);
@@ -48,6 +51,8 @@ impl Snapshotting {
                     let (index, bytes, seconds) = (header.index, reference.bytes, start.elapsed().as_secs_f64());
                     tracing::info!(index, bytes, seconds, "a snapshot was taken");
                     metrics.snapshot_seconds.observe(seconds);
+                    // After a restart entries behind the snapshot are replayed, those before it are not.
+                    history.settle(header.index, &runtime);
                     done.tell(Input::SnapshotSaved { header, reference });
                 }
                 Err(error) => done.tell(Input::SnapshotFailed { why: error.to_string() }),
