@@ -45,7 +45,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn join(&mut self, other: Self) {
+    /// Adds what another counted; how long both took is the caller's to say.
+    pub(crate) fn join(&mut self, other: Self) {
         self.commands += other.commands;
         self.calls += other.calls;
         for (name, count) in other.errors {

@@ -87,6 +87,24 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// Adds another run behind this one.
+    #[must_use]
+    pub fn and(mut self, next: Self) -> Self {
+        let (before, after) = (self.tally.commands as f64, next.tally.commands as f64);
+        let mean = |a: f64, b: f64| (a * before + b * after) / (before + after).max(1.0);
+        self.members_us = mean(self.members_us, next.members_us);
+        self.client_us = mean(self.client_us, next.client_us);
+        self.verify_us = mean(self.verify_us, next.verify_us);
+        self.syncs += next.syncs;
+        self.applied = next.applied;
+        self.roots_equal &= next.roots_equal;
+        self.tally.elapsed += next.tally.elapsed;
+        self.tally.join(next.tally);
+        self
+    }
+}
+
 /// Three coordinators and many accounts.
 #[derive(Debug)]
 pub struct Site {
@@ -153,6 +171,15 @@ impl Site {
             roots_equal: self.cluster.roots_equal(tally.index).await?,
             tally,
         })
+    }
+
+    /// The leader's term: it grows with every election.
+    ///
+    /// # Errors
+    /// When there is no leader.
+    pub async fn term(&self) -> Result<u64> {
+        let leader = self.cluster.leader().await?;
+        Ok(self.cluster.coordinators[leader].status().await?.term)
     }
 
     async fn expires(&self) -> Result<u64> {

@@ -22,6 +22,9 @@ struct Args {
     /// Length of the measured run.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Measured runs, one after the other, each with envelopes of its own: they live ten minutes at most.
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
     /// Length of the run before it, which also tells how much is to be signed.
     #[arg(long, default_value_t = 3.0)]
     warm: f64,
@@ -65,12 +68,17 @@ async fn load(args: &Args) -> Result<(Value, bool)> {
         pace: args.rate.map_or(Pace::Closed, Pace::Open),
         pause: args.pause,
     };
-    let measured = site.measure(&shape).await?;
+    let term = site.term().await?;
+    let mut measured = site.measure(&shape).await?;
+    for _ in 1..args.rounds {
+        measured = measured.and(site.measure(&shape).await?);
+    }
+    let leader_changes = site.term().await? - term;
     let good = measured.good();
-    Ok((result(args, measured), good))
+    Ok((result(args, measured, leader_changes), good))
 }
 
-fn result(args: &Args, mut measured: Measured) -> Value {
+fn result(args: &Args, mut measured: Measured, leader_changes: u64) -> Value {
     let tally = &mut measured.tally;
     json!({
         "per_s": rounded(tally.per_s()),
@@ -82,6 +90,7 @@ fn result(args: &Args, mut measured: Measured) -> Value {
         "verify_us_per_op": rounded(measured.verify_us),
         "rest_us_per_op": rounded(measured.members_us - measured.verify_us),
         "fdatasyncs": measured.syncs,
+        "leader_changes": leader_changes,
         "errors": tally.errors(),
         "failures": tally.errors,
         "commands": tally.commands,
