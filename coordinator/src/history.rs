@@ -1,4 +1,4 @@
-//! Statements: every movement of every account, newest first, in a sled index on this coordinator's disk.
+//! Statements: every movement of every account, newest first, in an index on this coordinator's disk.
 //!
 //! The index is derived. The log behind the newest snapshot is replayed at every start, so what is missing of that is
 //! delivered again; a movement that is there already is told by its sequence number and skipped. What lies before a snapshot
@@ -6,10 +6,11 @@
 //! delivered: then the index notes from which log entry on it is complete, and every statement says so. sled syncs lazily and
 //! may refuse its folder after a crash: then the folder is set aside and a new one is filled from there. It is written by
 //! a thread of its own, behind apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
-//! How rows lie in sled is [`runs`]' to know.
+//! How rows lie in files is [`runs`]' to know, and which files there are [`store`]'s.
 
 mod room;
 mod runs;
+mod store;
 
 use crate::telemetry::Metrics;
 use matrixai_protocol::Hash;
@@ -30,6 +31,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use store::{Store, StoreError};
 use tokio::{sync::watch, task::spawn_blocking};
 
 /// Log entries that may wait to be written.
@@ -39,13 +41,10 @@ const QUEUE_ENTRIES: usize = 1_024;
 const QUEUE_MOVEMENTS: usize = 1 << 18;
 
 /// Movements that are worth writing together: small batches would be merged again and again.
-const BATCH_MOVEMENTS: usize = 1 << 14;
+const BATCH_MOVEMENTS: usize = 1 << 15;
 
 /// How long movements wait for company while nobody asks for them.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
-
-/// sled's cache; its default is 1 GiB.
-const CACHE_BYTES: u64 = 32 << 20;
 
 /// How long a statement waits for the index to reach the view it belongs to.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
@@ -54,9 +53,9 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
-/// Key of the one [`Meta`] record. Movements' keys are longer.
+/// Key of the one [`Meta`] record; no run's has its length.
 const META_KEY: &[u8] = b"meta";
 
 /// One change of one account's balance or hold, as it is kept. Amounts in minor units.
@@ -157,7 +156,7 @@ struct Running {
 /// The rows and where they are. Whoever reads holds the lock, for a merge takes blocks away.
 #[derive(Debug)]
 struct Shelf {
-    db: sled::Db,
+    store: Store,
     meta: RwLock<Meta>,
 }
 
@@ -200,7 +199,7 @@ impl History {
     pub(crate) fn start(&self, cluster_id: &Hash, index: u64, movements: u64) -> Result<(), HistoryError> {
         let folder = &self.folder;
         let failed = |what, why| HistoryError::Open { what, path: folder.clone(), why };
-        let (db, meta) = match open_guarded(folder, cluster_id) {
+        let (store, meta) = match open_guarded(folder, cluster_id) {
             Ok(opened) => opened,
             Err(why) => {
                 tracing::error!(path = %folder.display(), %why, "the statement index is set aside and built again");
@@ -212,7 +211,7 @@ impl History {
         let (queue, entries) = sync_channel(QUEUE_ENTRIES);
         let (progress, written) = watch::channel(0);
         let room = Arc::new(Room::new(QUEUE_MOVEMENTS));
-        let shelf = Arc::new(Shelf { db, meta: RwLock::new(meta) });
+        let shelf = Arc::new(Shelf { store, meta: RwLock::new(meta) });
         let writer = Writer { shelf: shelf.clone(), progress, metrics: self.metrics.clone(), room: room.clone() };
         thread::Builder::new()
             .name("history".to_owned())
@@ -255,7 +254,7 @@ impl History {
             let _ = running.queue.try_send(Told::Wanted);
         }
         let reached = runtime.block_on(written.wait_for(|at| *at >= index)).is_ok();
-        if reached && let Err(error) = running.shelf.db.flush() {
+        if reached && let Err(error) = running.shelf.store.sync() {
             tracing::warn!(%error, "flush statement index");
         }
     }
@@ -319,12 +318,12 @@ impl Writer {
                 before != *written
             });
         }
-        if let Err(error) = self.shelf.db.flush() {
+        if let Err(error) = self.shelf.store.sync() {
             tracing::warn!(%error, "flush statement index");
         }
     }
 
-    fn write(&self, told: Vec<Told>) -> Result<(), sled::Error> {
+    fn write(&self, told: Vec<Told>) -> Result<(), StoreError> {
         let known = self.shelf.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut meta, mut rows) = (known.clone(), Rows::default());
         for told in told {
@@ -353,11 +352,18 @@ impl Writer {
             return Ok(());
         }
         let mut batch = sled::Batch::default();
-        meta.runs.add(&self.shelf.db, rows, &mut batch)?;
+        let store = &self.shelf.store;
+        let replaced = meta.runs.add(store, rows, &mut batch)?;
         batch.insert(META_KEY, encode(&meta)?);
-        let mut known = self.shelf.meta.write().unwrap_or_else(PoisonError::into_inner);
-        self.shelf.db.apply_batch(batch)?;
-        *known = meta;
+        {
+            let mut known = self.shelf.meta.write().unwrap_or_else(PoisonError::into_inner);
+            store.apply(batch)?;
+            *known = meta;
+        }
+        if !replaced.is_empty() {
+            store.sync()?;
+            store.remove(&replaced)?;
+        }
         Ok(())
     }
 }
@@ -403,10 +409,10 @@ impl Gathered {
 }
 
 impl Shelf {
-    fn read(&self, account: AccountId, before: u64, limit: usize) -> Result<Statement, sled::Error> {
+    fn read(&self, account: AccountId, before: u64, limit: usize) -> Result<Statement, StoreError> {
         let end = if before == 0 { u64::MAX } else { before };
         let meta = self.meta.read().unwrap_or_else(PoisonError::into_inner);
-        let records = meta.runs.read(&self.db, account, end, limit)?;
+        let records = meta.runs.read(&self.store, account, end, limit)?;
         Ok(Statement { records, complete_from: meta.complete_from })
     }
 }
@@ -439,7 +445,7 @@ fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
 
 /// Opens the folder behind a marker file: sled may panic on what a crash left, and a release build then aborts. A
 /// marker that is still there at the next start says so, and the folder is not tried again.
-fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
+fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), String> {
     let marker = folder.with_extension("opening");
     if marker.exists() {
         fs::remove_file(&marker).map_err(|error| error.to_string())?;
@@ -456,11 +462,11 @@ fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), St
     opened
 }
 
-fn open(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
-    let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().map_err(|error| error.to_string())?;
-    let meta = match db.get(META_KEY).map_err(|error| error.to_string())? {
+fn open(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), String> {
+    let store = Store::open(folder).map_err(|error| error.to_string())?;
+    let meta: Meta = match store.get(META_KEY).map_err(|error| error.to_string())? {
         Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
-        None if db.is_empty() => {
+        None if store.is_empty() => {
             Meta { format: FORMAT, cluster_id: *cluster_id, sequence: 0, complete_from: 0, runs: Runs::default() }
         }
         None => return Err("it has no record of itself".to_owned()),
@@ -468,7 +474,8 @@ fn open(folder: &Path, cluster_id: &Hash) -> Result<(sled::Db, Meta), String> {
     if meta.format != FORMAT || meta.cluster_id != *cluster_id {
         return Err(format!("it is of format {} and cluster {}", meta.format, hex::encode(meta.cluster_id)));
     }
-    Ok((db, meta))
+    store.keep(&meta.runs.ids()).map_err(|error| error.to_string())?;
+    Ok((store, meta))
 }
 
 /// Renames the folder away; the one set aside before is removed, so that failures cannot fill the disk.
@@ -487,8 +494,8 @@ fn set_aside(folder: &Path) -> Result<(), HistoryError> {
     Ok(())
 }
 
-fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, sled::Error> {
-    postcard::to_allocvec(value).map_err(|error| sled::Error::Unsupported(error.to_string()))
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_allocvec(value).map_err(|error| StoreError::Format(error.to_string()))
 }
 
 fn lag(applied: u64, written: u64) -> i64 {
@@ -615,12 +622,12 @@ mod tests {
     async fn damage_is_quarantined_and_rebuilt() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("conf"), b"this is no sled").unwrap();
+        fs::create_dir_all(path.join("index")).unwrap();
+        fs::write(path.join("index/conf"), b"this is no sled").unwrap();
         let metrics = Arc::default();
         let history = started(&path, &CLUSTER, &metrics);
         assert_eq!(metrics.history_rebuilds.get(), 1);
-        assert!(path.with_extension("quarantine").join("conf").exists());
+        assert!(path.with_extension("quarantine").join("index/conf").exists());
         history.record(1, 11, vec![movement(1, ALICE)]);
         assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
     }

@@ -1,4 +1,4 @@
-//! Rows of statements in sled, as sorted runs. One row a key would write a random leaf of the tree for every row, which costs
+//! Rows of statements, as sorted runs. A tree with one row a key would write a random leaf for every row, which costs
 //! more processor time than everything else that is done for a transfer. So what was applied together is sorted by account
 //! and written as one *run* of blocks; a read looks into every run, newest first. Eight runs of one level are merged
 //! into one of the next, up to a size at which merging would take too much memory; so there are few runs.
@@ -7,21 +7,23 @@
 //! which are neighbours, stay so. A merge moves rows as they are: a row is its account (20 bytes), its sequence number
 //! (8, big-endian), the length of the rest (4, little-endian) and the rest, which only a read looks into.
 
-use super::Record;
+use super::{
+    Record,
+    store::{Store, StoreError},
+};
 use matrixai_state::{
     Movement,
     ids::{AccountId, HoldId, JobId},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Runs of one level that are merged.
 const MERGED: usize = 8;
-/// Rows of a run above which it is not merged any more: some 50 MB of rows.
-const RUN_ROWS_MAX: u64 = 1 << 18;
+/// Rows of a run above which it is not merged any more: some 65 MB of rows.
+const RUN_ROWS_MAX: u64 = 3 << 17;
 /// Bytes of rows in a block, at least; the last row may exceed it.
-const BLOCK_BYTES: usize = 16 << 10;
-/// First byte of a block's key, which tells it from the index's record of itself.
-const BLOCK: u8 = b'b';
+const BLOCK_BYTES: usize = 32 << 10;
 /// Bytes of a row before its rest.
 const HEAD_BYTES: usize = 20 + 8 + 4;
 
@@ -73,7 +75,7 @@ struct Rest<Text> {
 
 impl Rows {
     /// Adds a movement of the log entry `index` at ledger time `now_ms`.
-    pub(super) fn push(&mut self, index: u64, now_ms: u64, movement: &Movement) -> Result<(), sled::Error> {
+    pub(super) fn push(&mut self, index: u64, now_ms: u64, movement: &Movement) -> Result<(), StoreError> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&movement.account.0);
         self.bytes.extend_from_slice(&movement.sequence.to_be_bytes());
@@ -91,10 +93,9 @@ impl Rows {
             hold: movement.hold(),
             memo: movement.memo.as_deref().unwrap_or_default(),
         };
-        self.bytes = postcard::to_extend(&rest, std::mem::take(&mut self.bytes)).map_err(unsupported)?;
+        self.bytes = postcard::to_extend(&rest, std::mem::take(&mut self.bytes)).map_err(malformed)?;
         let end = self.bytes.len();
-        let length =
-            u32::try_from(end - start - HEAD_BYTES).map_err(|error| sled::Error::Unsupported(error.to_string()))?;
+        let length = u32::try_from(end - start - HEAD_BYTES).map_err(|error| StoreError::Format(error.to_string()))?;
         self.bytes[start + HEAD_BYTES - 4..start + HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
         self.places.push(Place { account: movement.account, sequence: movement.sequence, start, end });
         Ok(())
@@ -106,7 +107,7 @@ impl Rows {
     }
 
     /// Adds the rows of a block as they are.
-    fn append(&mut self, block: &[u8]) -> Result<(), sled::Error> {
+    fn append(&mut self, block: &[u8]) -> Result<(), StoreError> {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(block);
         for row in rows_of(block) {
@@ -114,6 +115,18 @@ impl Rows {
             self.places.push(Place { account, sequence, start: base + start, end: base + end });
         }
         Ok(())
+    }
+
+    /// Adds rows that come after these.
+    fn join(&mut self, rows: Rows) {
+        if self.places.is_empty() {
+            *self = rows;
+            return;
+        }
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&rows.bytes);
+        let moved = |place: Place| Place { start: base + place.start, end: base + place.end, ..place };
+        self.places.extend(rows.places.into_iter().map(moved));
     }
 
     /// Blocks of the rows, sorted; each with the place of its first row.
@@ -137,41 +150,38 @@ impl Rows {
 }
 
 impl Runs {
-    /// Adds rows, which come after all that are there, to a batch that is yet to be applied together with these runs.
-    pub(super) fn add(&mut self, db: &sled::Db, rows: Rows, batch: &mut sled::Batch) -> Result<(), sled::Error> {
+    /// Adds rows, which come after all that are there, with a batch that is yet to be applied together with these runs. Answers
+    /// the runs whose files are to be removed once that is on the disk.
+    pub(super) fn add(&mut self, store: &Store, rows: Rows, batch: &mut sled::Batch) -> Result<Vec<u64>, StoreError> {
         if rows.len() == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        // A merge reads what is in the database, so the new rows go straight into the run that replaces the others.
-        let (mut all, mut level, mut count) = (Rows::default(), 0, rows.len() as u64);
+        // The new rows go straight into the run that replaces the others.
+        let (mut level, mut count) = (0, rows.len() as u64);
         let mut merged = Vec::new();
         while let Some(from) = self.full(level, count) {
             merged.splice(0..0, self.runs.drain(from..));
-            count = rows.len() as u64 + merged.iter().map(|run| run.rows).sum::<u64>();
+            count = rows.len() as u64 + merged.iter().map(|run: &Run| run.rows).sum::<u64>();
             level += 1;
         }
-        for run in merged {
-            for block in db.scan_prefix(prefix(run.id)) {
-                let (key, value) = block?;
-                all.append(&value)?;
-                batch.remove(key);
-            }
+        let mut all = Rows::default();
+        for run in &merged {
+            all.append(&store.rows(run.id)?)?;
+            Store::forget(run.id, batch);
         }
-        if all.len() == 0 {
-            all = rows;
-        } else {
-            let base = all.bytes.len();
-            all.bytes.extend_from_slice(&rows.bytes);
-            let moved = |place: Place| Place { start: base + place.start, end: base + place.end, ..place };
-            all.places.extend(rows.places.into_iter().map(moved));
-        }
+        all.join(rows);
         let run = Run { id: self.next, level, rows: all.len() as u64 };
-        for (first, block) in all.blocks() {
-            batch.insert(key(run.id, first.account, first.sequence).as_slice(), block);
-        }
+        let blocks = all.blocks();
+        let of_file = blocks.iter().map(|(first, block)| (first.account, first.sequence, block.as_slice()));
+        store.create(run.id, of_file, batch)?;
         self.next += 1;
         self.runs.push(run);
-        Ok(())
+        Ok(merged.iter().map(|run| run.id).collect())
+    }
+
+    /// Their numbers.
+    pub(super) fn ids(&self) -> BTreeSet<u64> {
+        self.runs.iter().map(|run| run.id).collect()
     }
 
     /// From which run on those of a level are to be merged with new rows.
@@ -184,25 +194,31 @@ impl Runs {
     /// At most `limit` rows of an account before a sequence number, newest first.
     pub(super) fn read(
         &self,
-        db: &sled::Db,
+        store: &Store,
         account: AccountId,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<Record>, sled::Error> {
+    ) -> Result<Vec<Record>, StoreError> {
         let mut found = Vec::new();
         for run in self.runs.iter().rev() {
+            let blocks = store.blocks(run.id)?;
             // From the last block that can hold such a row back to the one that begins before the account does.
-            for block in db.range(key(run.id, AccountId([0; 20]), 0)..key(run.id, account, before)).rev() {
-                let (block_key, value) = block?;
+            let end = blocks.partition_point(|block| (block.account, block.sequence) < (account, before));
+            if end == 0 {
+                continue;
+            }
+            let mut file = store.file(run.id)?;
+            for block in blocks[..end].iter().rev() {
+                let rows = file.read(block)?;
                 let mut wanted = Vec::new();
-                for row in rows_of(&value) {
+                for row in rows_of(&rows) {
                     let (place, rest) = row?;
                     if place.account == account && place.sequence < before {
                         wanted.push(record(place, rest)?);
                     }
                 }
                 found.extend(wanted.into_iter().rev());
-                if found.len() >= limit || block_key.as_ref() < key(run.id, account, 0).as_slice() {
+                if found.len() >= limit || block.account < account {
                     break;
                 }
             }
@@ -216,7 +232,7 @@ impl Runs {
 }
 
 /// The rows of a block: where each is, and its rest.
-fn rows_of(block: &[u8]) -> impl Iterator<Item = Result<(Place, &[u8]), sled::Error>> {
+fn rows_of(block: &[u8]) -> impl Iterator<Item = Result<(Place, &[u8]), StoreError>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         if start == block.len() {
@@ -224,7 +240,7 @@ fn rows_of(block: &[u8]) -> impl Iterator<Item = Result<(Place, &[u8]), sled::Er
         }
         let row = row_at(block, start);
         start = row.as_ref().map_or(block.len(), |(place, _)| place.end);
-        Some(row.ok_or_else(|| sled::Error::Unsupported("a block of statements ends within a row".to_owned())))
+        Some(row.ok_or_else(|| StoreError::Format("a block of statements ends within a row".to_owned())))
     })
 }
 
@@ -237,8 +253,8 @@ fn row_at(block: &[u8], start: usize) -> Option<(Place, &[u8])> {
     Some((Place { account: AccountId(*account), sequence: u64::from_be_bytes(*sequence), start, end }, rest))
 }
 
-fn record(place: Place, rest: &[u8]) -> Result<Record, sled::Error> {
-    let rest: Rest<String> = postcard::from_bytes(rest).map_err(unsupported)?;
+fn record(place: Place, rest: &[u8]) -> Result<Record, StoreError> {
+    let rest: Rest<String> = postcard::from_bytes(rest).map_err(malformed)?;
     Ok(Record {
         sequence: place.sequence,
         index: rest.index,
@@ -257,23 +273,8 @@ fn record(place: Place, rest: &[u8]) -> Result<Record, sled::Error> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn unsupported(error: postcard::Error) -> sled::Error {
-    sled::Error::Unsupported(error.to_string())
-}
-
-fn prefix(run: u64) -> [u8; 9] {
-    let mut prefix = [BLOCK; 9];
-    prefix[1..].copy_from_slice(&run.to_be_bytes());
-    prefix
-}
-
-/// Run, then account, then sequence, so that blocks are in the order of their rows.
-fn key(run: u64, account: AccountId, sequence: u64) -> [u8; 37] {
-    let mut key = [0; 37];
-    key[..9].copy_from_slice(&prefix(run));
-    key[9..29].copy_from_slice(&account.0);
-    key[29..].copy_from_slice(&sequence.to_be_bytes());
-    key
+fn malformed(error: postcard::Error) -> StoreError {
+    StoreError::Format(error.to_string())
 }
 
 #[cfg(test)]
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn whatever_was_merged_a_read_finds_what_a_plain_list_has() {
         let folder = tempfile::tempdir().unwrap();
-        let db = sled::open(folder.path()).unwrap();
+        let store = Store::open(folder.path()).unwrap();
         let (mut runs, mut all, mut sequence, mut most) = (Runs::default(), Vec::new(), 0, 0);
         for round in 0_u64..200 {
             let mut rows = Rows::default();
@@ -312,8 +313,9 @@ mod tests {
                 all.push(crate::history::record(round, 7, movement));
             }
             let mut batch = sled::Batch::default();
-            runs.add(&db, rows, &mut batch).unwrap();
-            db.apply_batch(batch).unwrap();
+            let doomed = runs.add(&store, rows, &mut batch).unwrap();
+            store.apply(batch).unwrap();
+            store.remove(&doomed).unwrap();
             most = most.max(runs.runs.len());
         }
         assert!(most <= 3 * MERGED, "{most} runs");
@@ -322,9 +324,10 @@ mod tests {
                 let id = AccountId([account; 20]);
                 let of = all.iter().rev().filter(|row| row.account == id && row.sequence < before);
                 let wanted: Vec<Record> = of.take(limit).cloned().collect();
-                assert_eq!(runs.read(&db, id, before, limit).unwrap(), wanted, "{account} {before} {limit}");
+                assert_eq!(runs.read(&store, id, before, limit).unwrap(), wanted, "{account} {before} {limit}");
             }
         }
+        store.keep(&runs.ids()).unwrap();
         let rows: u64 = runs.runs.iter().map(|run| run.rows).sum();
         assert_eq!(rows, all.len() as u64);
     }
