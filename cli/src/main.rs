@@ -25,6 +25,8 @@ use verbs::Desk;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const _: () = assert!(!matrixai_coordinator::plants::POSSIBLE, "bugs for the simulator are never part of the product");
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -58,6 +58,7 @@ mod logging;
 mod members;
 mod node;
 mod output;
+pub mod plants;
 mod reads;
 mod storage;
 pub mod wire;

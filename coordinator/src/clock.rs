@@ -7,6 +7,7 @@
 //! The one leap it takes is its first reading, when it has heard a majority's clocks: a cluster that was off for a
 //! night must not spend the next one catching up at twice the rate.
 
+use crate::plants::{Plant, planted};
 use std::{
     collections::BTreeMap,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -116,7 +117,9 @@ impl LedgerClock {
 
     /// Lower median, so that of two clocks the one that is behind counts: waiting is harmless, expiring early is not.
     fn median(&self, now: u64) -> Option<u64> {
-        let mut offsets: Vec<i128> = self.readings.values().map(|reading| reading.offset_ms).collect();
+        let counts = |node: &u64| *node == self.me || !planted(Plant::OwnClockOnly);
+        let counted = self.readings.iter().filter(|(node, _)| counts(node));
+        let mut offsets: Vec<i128> = counted.map(|(_, reading)| reading.offset_ms).collect();
         offsets.sort_unstable();
         let middle = offsets.get(offsets.len().checked_sub(1)? / 2)?;
         u64::try_from(middle.saturating_add(i128::from(now)).max(0)).ok()

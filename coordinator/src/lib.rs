@@ -26,6 +26,7 @@ mod join;
 mod links;
 mod live;
 pub mod pending;
+pub mod plants;
 pub mod reads;
 mod relay;
 pub mod replica;

@@ -9,6 +9,7 @@
 //! its age counts from when its question was **asked**, by this process's own steady clock, so no other clock is trusted.
 //! Otherwise it waits like any other, and its question makes the view young again for those after it.
 
+use crate::plants::{Plant, planted};
 use std::collections::BTreeMap;
 
 /// Reads waiting at once.
@@ -76,7 +77,9 @@ impl<T> Reads<T> {
     pub fn is_fresh(&self, mode: ReadMode, now: u64) -> bool {
         match mode {
             ReadMode::Linearizable => false,
-            ReadMode::Bounded { age_ms } => self.fresh_at.is_some_and(|at| now.saturating_sub(at) <= age_ms),
+            ReadMode::Bounded { age_ms } => {
+                self.fresh_at.is_some_and(|at| planted(Plant::BoundIgnored) || now.saturating_sub(at) <= age_ms)
+            }
         }
     }
 

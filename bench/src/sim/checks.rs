@@ -1,6 +1,7 @@
 //! What must never happen, one file per invariant. Each checker sees the world from outside: what nodes apply, claim and
 //! answer; none asks the code under test whether all is well, except [`money`], which also runs the state's own invariants.
 
+pub mod archive;
 pub mod durable;
 pub mod election;
 pub mod lease;
@@ -8,6 +9,7 @@ pub mod linear;
 pub mod log;
 pub mod money;
 pub mod pay;
+pub mod reads;
 pub mod roots;
 pub mod time;
 
@@ -69,6 +71,10 @@ pub struct Checks {
     pub lease: lease::Lease,
     /// Nothing acknowledged is lost.
     pub durable: durable::Durable,
+    /// Reads are new enough.
+    pub reads: reads::Told,
+    /// Nothing of the log is lost.
+    pub archive: archive::Archives,
     /// What clients saw is one order.
     pub linear: linear::Histories,
 }

@@ -6,6 +6,7 @@ use super::{
         linear::{Does, Histories, Op as Past},
         roots::{Roots, place},
     },
+    clock::Micros,
     rng::Rng,
 };
 use matrixai_coordinator::pending::Waiting;
@@ -92,8 +93,14 @@ pub struct Request {
 pub struct Reading {
     /// Whose.
     pub account: AccountId,
-    /// When it was asked for.
+    /// Who asks.
+    pub reader: usize,
+    /// How old the answer may be, ms; none for a linearizable one.
+    pub bound_ms: Option<u64>,
+    /// When it was asked for: in the order of everything, and in time.
     pub call: u64,
+    /// See `call`.
+    pub at: Micros,
 }
 
 /// Everything asked for.
@@ -201,6 +208,7 @@ impl Clients {
         outcome: &Outcome,
         answer: u64,
         log: (&Roots, u64),
+        minimum: bool,
         histories: &mut Histories,
     ) -> Option<Asked> {
         let asked = self.asked.remove(&number)?;
@@ -212,7 +220,8 @@ impl Clients {
                     histories.add(moves.from, past(Some(answer), Does::Debit(moves.amount)));
                     histories.add(moves.to, past(Some(answer), Does::Credit(moves.amount)));
                 }
-                Outcome::Refused(refusal) if refusal.name() == "insufficient_funds" => {
+                // Where accounts must keep something, less than all of it is too much.
+                Outcome::Refused(refusal) if refusal.name() == "insufficient_funds" && !minimum => {
                     histories.add(moves.from, past(Some(answer), Does::TooMuch(moves.amount)));
                 }
                 // An envelope sent again after it was forgotten is refused for its age, whatever became of it before.
@@ -243,17 +252,19 @@ impl Clients {
     }
 
     /// Begins a read; answers its number.
-    pub fn read(&mut self, account: AccountId, call: u64) -> u64 {
+    pub fn read(&mut self, reading: Reading) -> u64 {
         self.next += 1;
         self.reads += 1;
-        self.reading.insert(self.next, Reading { account, call });
+        self.reading.insert(self.next, reading);
         self.next
     }
 
     /// A read was answered with a balance as of an index, or (`seen` is none) failed: a read that failed tells nothing.
     pub fn has_read(&mut self, number: u64, seen: Option<(u128, u64)>, answer: u64, histories: &mut Histories) {
         let Some(reading) = self.reading.remove(&number) else { return };
-        if let Some((balance, index)) = seen {
+        if let Some((balance, index)) = seen
+            && reading.bound_ms.is_none()
+        {
             let hint = place(index, u64::MAX);
             let past = Past { call: reading.call, answer: Some(answer), does: Does::Read(balance), hint };
             histories.add(reading.account, past);

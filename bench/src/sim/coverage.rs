@@ -1,6 +1,6 @@
 //! What a campaign has seen: every command with every outcome it had, every fault, every point where something died.
 
-use super::entries::Said;
+use super::{entries::Said, faults::When};
 use matrixai_coordinator::core::Reply;
 use matrixai_proto::v1::command::Kind;
 use serde_json::{Value, json};
@@ -48,9 +48,9 @@ impl Coverage {
         *self.points.entry(name).or_default() += 1;
     }
 
-    /// A node died just before or behind a task.
-    pub fn crash_point(&mut self, task: &'static str, before: bool) {
-        *self.crash_points.entry((task, if before { "before" } else { "behind" })).or_default() += 1;
+    /// A node died at a task.
+    pub fn crash_point(&mut self, task: &'static str, when: When) {
+        *self.crash_points.entry((task, when.name())).or_default() += 1;
     }
 
     /// Adds another's counts.

@@ -8,11 +8,35 @@ const PAUSE_US: (Micros, Micros) = (5_000_000, 15_000_000);
 const LASTS_US: (Micros, Micros) = (1_000_000, 10_000_000);
 /// How long a node stays down.
 const DOWN_US: (Micros, Micros) = (100_000, 8_000_000);
+/// How long a node is away that is to come back behind the log's front.
+const AWAY_US: (Micros, Micros) = (20_000_000, 45_000_000);
 
 const DAY_MS: i64 = 86_400_000;
 
 /// Names of tasks to die at; see `process.rs`.
-const TASKS: [&str; 5] = ["log write", "log write's acknowledgement", "apply", "snapshot", "root"];
+const TASKS: [&str; 6] = ["log write", "log write's acknowledgement", "apply", "snapshot", "root", "archive"];
+
+/// The moment of a death at a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// Before it is done.
+    Before,
+    /// It is done, and nobody hears of it.
+    Unsaid,
+    /// It is done, and what it allowed to be said is on its way.
+    Said,
+}
+
+impl When {
+    /// For the coverage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::Unsaid => "behind, unsaid",
+            Self::Said => "behind, said",
+        }
+    }
+}
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +45,16 @@ pub enum Fault {
     Crash { nodes: Vec<u64>, power: bool },
     /// The power fails inside the n-th disk operation from now.
     PowerCut { node: u64, operations: u64 },
-    /// The machine dies just before (or behind) its next task of this name.
-    AtTask { node: u64, task: &'static str, before: bool },
+    /// The machine dies at its next task of this name.
+    AtTask { node: u64, task: &'static str, when: When },
     /// A coordinator's process stands still.
     Stop { node: u64 },
     /// These coordinators hear and reach only each other.
     Partition { side: Vec<u64> },
+    /// A coordinator is down, or (`cut`) reaches no other, for so long that the others forget what it would need.
+    Away { node: u64, cut: bool },
+    /// Whoever comes to lead is cut off at once, and the one before let back; others lose power at that moment.
+    Hunt { leaders: u64 },
     /// Messages one way are lost.
     OneWay { from: u64, to: u64 },
     /// Losses, doubles and long delays everywhere.
@@ -37,6 +65,8 @@ pub enum Fault {
     DiskFull { node: u64, bytes: usize },
     /// A bit flips on a disk while its machine is down.
     BitFlip { node: u64 },
+    /// A disk and everything on it is gone: its machine comes back under another number, if at all.
+    DiskLost { node: u64 },
     /// A worker's process is killed.
     WorkerCrash { worker: u64 },
 }
@@ -52,11 +82,15 @@ impl Fault {
             Self::AtTask { .. } => "death at a task",
             Self::Stop { .. } => "standstill",
             Self::Partition { .. } => "partition",
+            Self::Away { cut: true, .. } => "long cut",
+            Self::Away { .. } => "long outage",
+            Self::Hunt { .. } => "hunt for leaders",
             Self::OneWay { .. } => "one-way cut",
             Self::BadNetwork => "bad network",
             Self::ClockJump { .. } => "clock jump",
             Self::DiskFull { .. } => "full disk",
             Self::BitFlip { .. } => "flipped bit",
+            Self::DiskLost { .. } => "lost disk",
             Self::WorkerCrash { .. } => "worker killed",
         }
     }
@@ -66,13 +100,12 @@ impl Fault {
 #[derive(Debug)]
 pub struct Plan {
     rng: Rng,
-    nodes: u64,
 }
 
 impl Plan {
-    /// A plan for so many coordinators.
-    pub fn new(rng: Rng, nodes: u64) -> Self {
-        Self { rng, nodes }
+    /// The plan of a seed.
+    pub fn new(rng: Rng) -> Self {
+        Self { rng }
     }
 
     /// Time to the next fault.
@@ -90,33 +123,40 @@ impl Plan {
         self.rng.between(DOWN_US.0, DOWN_US.1)
     }
 
-    fn node(&mut self) -> u64 {
-        1 + self.rng.below(self.nodes)
+    /// How long a node is away.
+    pub fn away(&mut self) -> Micros {
+        self.rng.between(AWAY_US.0, AWAY_US.1)
     }
 
-    /// The next fault. Half of those about one coordinator hit the leader.
-    pub fn draw(&mut self, leader: Option<u64>, workers: u64) -> Fault {
-        let any = self.node();
+    /// Whether one of several goes down too, and for how long: short, so that it hears of what goes on.
+    pub fn falls(&mut self) -> Option<Micros> {
+        self.rng.one_in(2).then(|| self.rng.between(DOWN_US.0, 10 * DOWN_US.0))
+    }
+
+    /// The next fault among these coordinators. Half of those about one of them hit the leader.
+    pub fn draw(&mut self, nodes: &[u64], leader: Option<u64>, workers: u64) -> Fault {
+        let any = *self.rng.pick(nodes);
         let node = leader.filter(|_| self.rng.one_in(2)).unwrap_or(any);
-        match self.rng.below(24) {
+        match self.rng.below(29) {
             0..3 => Fault::Crash { nodes: vec![node], power: false },
             3..5 => Fault::Crash { nodes: vec![node], power: true },
             5 => {
-                let others = (1..=self.nodes).filter(|other| *other == node || self.rng.one_in(2)).collect();
+                let others = nodes.iter().copied().filter(|other| *other == node || self.rng.one_in(2)).collect();
                 Fault::Crash { nodes: others, power: true }
             }
-            6 => Fault::Crash { nodes: (1..=self.nodes).collect(), power: true },
+            6 => Fault::Crash { nodes: nodes.to_vec(), power: true },
             7..9 => Fault::PowerCut { node, operations: self.rng.between(1, 40) },
             9..11 => {
                 let task = *self.rng.pick(&TASKS);
-                Fault::AtTask { node, task, before: self.rng.one_in(2) }
+                let when = *self.rng.pick(&[When::Before, When::Unsaid, When::Said]);
+                Fault::AtTask { node, task, when }
             }
             11..13 => Fault::Stop { node },
             13..16 => {
-                let side = (1..=self.nodes).filter(|other| *other == node || self.rng.one_in(4)).collect();
+                let side = nodes.iter().copied().filter(|other| *other == node || self.rng.one_in(4)).collect();
                 Fault::Partition { side }
             }
-            16 => Fault::OneWay { from: node, to: self.node() },
+            16 => Fault::OneWay { from: node, to: *self.rng.pick(nodes) },
             17 => Fault::BadNetwork,
             18..20 => {
                 let by = *self.rng.pick(&[DAY_MS, -DAY_MS, 60_000, -60_000, 3_000]);
@@ -124,6 +164,9 @@ impl Plan {
             }
             20 => Fault::DiskFull { node, bytes: self.rng.below(4_096) as usize },
             21 => Fault::BitFlip { node },
+            22..24 => Fault::Away { node: any, cut: self.rng.one_in(2) },
+            24 => Fault::DiskLost { node },
+            25..27 => Fault::Hunt { leaders: self.rng.between(2, 6) },
             _ => Fault::WorkerCrash { worker: self.rng.below(workers) },
         }
     }

@@ -1,6 +1,6 @@
 //! What a simulated cluster is founded with, and the keys of everybody in it.
 
-use super::clock::START_MS;
+use super::{clock::START_MS, people::ADMINS};
 use matrixai_proto::v1;
 use matrixai_protocol::{sha256, vrf};
 use matrixai_state::money::MAI;
@@ -20,6 +20,11 @@ pub fn node_seed(id: u64) -> [u8; 32] {
     sha256(&[b"node", &id.to_le_bytes()])
 }
 
+/// Where a node's servers are: gRPC and web.
+pub fn addresses(number: u64) -> (String, String) {
+    (format!("127.0.0.1:{}", 1_000 + number), format!("127.0.0.1:{}", 2_000 + number))
+}
+
 /// A node's public key.
 pub fn node_key(id: u64) -> [u8; 32] {
     vrf::public_key(&node_seed(id))
@@ -32,18 +37,16 @@ pub fn key(kind: &str, number: u64) -> [u8; 32] {
 
 /// The genesis of a cluster of `nodes`.
 pub fn genesis(nodes: u64) -> Vec<u8> {
-    let node = |id| v1::GenesisNode {
-        id,
-        key: node_key(id).to_vec(),
-        grpc: format!("127.0.0.1:{}", 1_000 + id),
-        web: format!("127.0.0.1:{}", 2_000 + id),
+    let node = |id| {
+        let (grpc, web) = addresses(id);
+        v1::GenesisNode { id, key: node_key(id).to_vec(), grpc, web }
     };
     v1::Genesis {
         format: 1,
         network: "simulated".into(),
         test_network: true,
         nodes: (1..=nodes).map(node).collect(),
-        admin_keys: vec![key("admin", 0).to_vec()],
+        admin_keys: (0..ADMINS).map(|number| key("admin", number).to_vec()).collect(),
         faucet_daily: (1_000 * MAI).to_string(),
         faucet_total: (1_000_000 * MAI).to_string(),
         fee_bp: FEE_BP,

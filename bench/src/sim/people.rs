@@ -3,6 +3,9 @@
 //! such that commands are mostly answered "done" and every kind of refusal turns up in a campaign.
 
 mod mischief;
+mod staff;
+
+pub use staff::ADMINS;
 
 use super::{
     client::{Moves, Request},
@@ -16,6 +19,7 @@ use matrixai_state::{
     jobs::JobState,
     money::MAI,
 };
+use std::collections::BTreeMap;
 
 /// Tellers: accounts that only clients' transfers touch.
 pub const TELLERS: u64 = 6;
@@ -35,12 +39,14 @@ pub struct People {
     cluster_id: Hash,
     machines: u64,
     sequence: u64,
+    /// Keys of coordinators that were proposed, with the numbers of their seeds.
+    newcomers: BTreeMap<Key, u64>,
 }
 
 impl People {
     /// People around so many machines.
     pub fn new(rng: Rng, cluster_id: Hash, machines: u64) -> Self {
-        Self { rng, cluster_id, machines, sequence: 0 }
+        Self { rng, cluster_id, machines, sequence: 0, newcomers: BTreeMap::new() }
     }
 
     /// The account of a key.
@@ -123,18 +129,20 @@ impl People {
         let now_ms = state.now_ms();
         self.sequence += 1;
         match self.rng.below(100) {
-            0..45 => self.transfer(now_ms),
-            45..53 => self.market(state),
+            0..40 => self.transfer(now_ms),
+            40..46 => self.two_phase(state),
+            46..53 => self.market(state),
             53..60 => self.training(state),
-            60..62 => {
+            60..61 => {
                 let units = self.rng.between(1, 6) as u32;
                 Self::plain(found::key("admin", 0), vec![self.campaign(units, 2 + units % 2, 0)], now_ms)
             }
-            62..66 => {
+            61..64 => {
                 let key = found::key("buyer", self.rng.below(BUYERS));
                 let amount = self.amount();
                 Self::plain(key, vec![Kind::FaucetDraw(v1::FaucetDraw { amount })], now_ms)
             }
+            64..68 => self.administer(state),
             _ => self.mischief(state, newest),
         }
     }

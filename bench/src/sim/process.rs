@@ -2,14 +2,18 @@
 //! replica's (write the log, apply, save and restore snapshots, compute roots) is done here as [`Task`]s, when the
 //! world says that their time has come; so each may be slow, and a crash may fall between any two.
 
+mod keeping;
 mod tasks;
 
+pub use keeping::{carry_segment, sealed};
 pub use tasks::carry;
 
 use super::{disk::Disk, rng::mix};
 use matrixai_consensus::{Committed, EngineStore, LogStore, Members, Node, NodeConfig, SnapshotMeta, Start, Write};
 use matrixai_coordinator::{
-    core::{self, Core, CoreConfig},
+    archive::{Archive, Segment, keeper::Keeper},
+    core::{self, Address, Core, CoreConfig},
+    files::Files,
     replica::{
         AppliedBatch, Applier, Input, Io, Replica, RootDue,
         compaction::{Compaction, Policy},
@@ -17,11 +21,15 @@ use matrixai_coordinator::{
     snapshots::{Header, Loaded, Snapshots},
 };
 use matrixai_proto::envelope::Signer;
-use matrixai_state::{Applied, State, ids::Hash};
+use matrixai_state::{
+    Applied, State,
+    ids::{Hash, NodeId},
+    nodes::Standing,
+};
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 /// Snapshots come often here, so that a seed sees several.
-const POLICY: Policy = Policy { log_bytes: 256 << 10, log_entries: 400, tail_entries: 100 };
+const POLICY: Policy = Policy { log_bytes: 256 << 10, log_entries: 250, tail_entries: 50 };
 
 /// What a coordinator is founded with.
 #[derive(Debug, Clone)]
@@ -34,6 +42,8 @@ pub struct Identity {
     pub genesis: Arc<Vec<u8>>,
     /// Numbers of the coordinators of genesis.
     pub voters: Vec<u64>,
+    /// The coordinators that it was told of when it joined; none for those of genesis.
+    pub told: Vec<Address>,
 }
 
 /// Work that a process does beside its replica, in the order in which it asks for it, each kind by itself.
@@ -49,6 +59,8 @@ pub enum Task {
     SaveSnapshot,
     /// Compute a root.
     ComputeRoot,
+    /// Put applied entries into the archive.
+    Archive,
 }
 
 impl Task {
@@ -60,6 +72,7 @@ impl Task {
             Self::Apply => "apply",
             Self::SaveSnapshot => "snapshot",
             Self::ComputeRoot => "root",
+            Self::Archive => "archive",
         }
     }
 }
@@ -89,6 +102,12 @@ pub enum Output {
     Saved(u64),
     /// A root was computed.
     Root { epoch: u64, root: Hash },
+    /// A segment was sealed.
+    Sealed(Segment),
+    /// The archive goes on behind this entry, since what is before it is not on this disk.
+    Skipped(u64),
+    /// The archive was refused by the disk.
+    NotArchived(String),
     /// It ends itself.
     Stop(String),
 }
@@ -110,20 +129,25 @@ pub struct Process {
     applying: VecDeque<ToApply>,
     saving: VecDeque<(Header, Arc<State>)>,
     roots: VecDeque<RootDue>,
+    keeper: Keeper,
+    archiving: VecDeque<Vec<Committed>>,
 }
 
 impl Process {
-    /// Starts on what its disk holds. `boot` differs between two lives of one node.
+    /// Starts on what its disk holds. `boot` differs between two lives of one node; `now` is its
+    /// monotonic time, ms.
     ///
     /// # Errors
     /// Why it cannot start.
-    pub fn start(me: &Identity, disk: &Disk, folder: &Path, boot: u64) -> Result<Self, String> {
+    pub fn start(me: &Identity, disk: &Disk, folder: &Path, boot: u64, now: u64) -> Result<Self, String> {
         let log = folder.join("raft");
         disk.mirror(&log).map_err(|error| error.to_string())?;
         let genesis = State::genesis(&me.genesis).map_err(|error| error.to_string())?;
         let founding = genesis.founding();
         let (beat_ms, machine_timeout_ms) = (founding.beat_ms, founding.machine_timeout_ms);
-        let files = Arc::new(disk.clone());
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let archive = Archive::open(files.clone(), &folder.join("segments"), *genesis.cluster_id());
+        let archive = archive.map_err(|error| error.to_string())?;
         let snapshots = Snapshots::open(files, &folder.join("snapshots")).map_err(|error| error.to_string())?;
         let (state, start, newest) = restored(&snapshots, genesis, &me.voters)?;
         let store =
@@ -140,14 +164,14 @@ impl Process {
         let config = CoreConfig {
             me: me.id,
             cluster_id: *state.cluster_id(),
-            told: Vec::new(),
+            told: me.told.clone(),
             signer: Signer::from_seed(me.key_seed).map_err(|error| error.to_string())?,
             boot: boot.to_le_bytes(),
             beat_ms,
             machine_timeout_ms,
         };
         let core = Core::new(config, view.clone());
-        Ok(Self {
+        let mut process = Self {
             replica: Replica::new(node, core, view, mix(boot ^ 1), compaction),
             applier: Applier::new(state, start.term, start.members),
             writer,
@@ -157,7 +181,11 @@ impl Process {
             applying: VecDeque::new(),
             saving: VecDeque::new(),
             roots: VecDeque::new(),
-        })
+            keeper: keeping::keeper(archive),
+            archiving: VecDeque::new(),
+        };
+        process.tell_known(now);
+        Ok(process)
     }
 
     /// This process's newest view.
@@ -173,6 +201,22 @@ impl Process {
     /// Whether it believes that it leads.
     pub fn leads(&self) -> bool {
         self.replica.place().role == core::Role::Leader
+    }
+
+    /// Whether another coordinator has left, as far as this one knows.
+    pub fn has_left(&self, id: u64) -> bool {
+        let removed = self.view().node(NodeId(id)).is_some_and(|row| row.standing == Standing::Removed);
+        removed && !self.members().contains(id)
+    }
+
+    /// The log's members, as far as this one knows.
+    pub fn members(&self) -> Members {
+        self.replica.node().status().members
+    }
+
+    /// Hands the leader's office over, if this one has it.
+    pub fn transfer_leader(&mut self, to: u64) -> bool {
+        self.replica.transfer_leader(to).is_ok()
     }
 
     /// The snapshots on its disk.

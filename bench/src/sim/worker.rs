@@ -45,7 +45,8 @@ impl Habits {
             4 => habits.lies_about_replays = true,
             5 => habits.keeps_silent = true,
             6 => habits.fails = true,
-            7 => habits.slow = 40,
+            // Some of these are later than any lease.
+            7 => habits.slow = 40 << rng.below(4),
             _ => {}
         }
         habits

@@ -5,6 +5,7 @@ mod deeds;
 mod end;
 mod faults;
 mod hosts;
+mod joining;
 mod outputs;
 mod sessions;
 
@@ -14,7 +15,7 @@ use super::{
     clock::{Clock, Micros, START_MS},
     coverage::Coverage,
     disk::Disk,
-    faults::{Fault, Plan},
+    faults::{Fault, Plan, When},
     found,
     net::Net,
     people::{MACHINES_MAX, People},
@@ -25,6 +26,7 @@ use super::{
 use matrixai_coordinator::{
     core::{Reply, ToWorker},
     pending::Waiting,
+    replica::Input,
     snapshots::Reference,
 };
 use matrixai_proto::v1::{Outcome, PeerStatus};
@@ -32,7 +34,7 @@ use matrixai_state::State;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
@@ -48,6 +50,10 @@ const BUNDLE_EVERY_US: Micros = 160_000;
 const BUNDLE: u64 = 4;
 /// One linearizable read so often.
 const READ_EVERY_US: Micros = 150_000;
+/// The admins look after the coordinators so often.
+const OPERATE_EVERY_US: Micros = 5_000_000;
+/// So many readers.
+const READERS: usize = 4;
 /// A worker's own timer.
 const WORKER_TICK_US: Micros = 1_000_000;
 
@@ -106,6 +112,14 @@ pub(super) enum Event {
     Fault,
     /// A fault ends.
     Relief(Fault),
+    /// A new leader is cut off.
+    Hunted { node: u64 },
+    /// A node looks for missing segments.
+    Segments { node: u64 },
+    /// The admins look after the coordinators.
+    Operate,
+    /// A coordinator is told that it has left.
+    Refused { node: u64, by: u64 },
     /// A node is started again.
     Restart { node: u64 },
     /// A worker is started again.
@@ -145,16 +159,39 @@ pub(super) struct Host {
     folder: PathBuf,
     process: Option<Process>,
     life: u64,
+    /// Whom it sends to.
+    links: Vec<u64>,
     /// Stands still until then.
     stopped_until: Micros,
-    /// It dies at its next task of this name, before (or after) it.
-    trap: Option<(&'static str, bool)>,
+    /// It dies at its next task of this name.
+    trap: Option<(&'static str, When)>,
     /// When its newest task of each kind is done: one thread does all of a kind, in order.
     busy_until: BTreeMap<&'static str, Micros>,
     /// A bit of its disk was flipped: it may refuse to start, and is not missed then.
     flipped: bool,
-    /// It refused to start for good.
+    /// It will not come back: its disk is lost or damaged, or it was removed.
     gone: bool,
+}
+
+impl Host {
+    /// A machine with an empty disk.
+    fn new(identity: Identity, folder: &Path, rng: &mut Rng) -> Self {
+        let id = identity.id;
+        Self {
+            identity,
+            clock: Clock::new(&mut rng.fork(10 + id)),
+            disk: Disk::new(rng.fork(20 + id)),
+            folder: folder.join(format!("n{id}")),
+            process: None,
+            life: 0,
+            links: Vec::new(),
+            stopped_until: 0,
+            trap: None,
+            busy_until: BTreeMap::new(),
+            flipped: false,
+            gone: false,
+        }
+    }
 }
 
 struct Queued {
@@ -207,11 +244,20 @@ pub struct World {
     /// The newest state that anybody applied: what people know when they ask.
     newest: Arc<State>,
     healing: bool,
+    /// Accounts had to keep a minimum at some time.
+    minimum: bool,
+    /// The coordinator that each reader asks, until it fails it.
+    readers: [u64; READERS],
     /// Requests of the canary that were not answered yet.
     canary: Vec<u64>,
     faults: u64,
     /// The node whose wall clock is wrong.
     jumped: Option<u64>,
+    /// Nodes that are away for long: cut off, or else down.
+    away: BTreeMap<u64, bool>,
+    /// Leaders that are still to be hunted, and the one that was cut off last.
+    hunt: u64,
+    hunted: Option<u64>,
     snapshots: u64,
     installed: u64,
     folder: PathBuf,
@@ -258,18 +304,10 @@ impl World {
         let newest = Arc::new(State::genesis(&genesis).map_err(|error| broken(&error))?);
         let cluster_id = *newest.cluster_id();
         let voters: Vec<u64> = (1..=count).collect();
-        let hosts = (1..=count).map(|id| Host {
-            identity: Identity { id, key_seed: found::node_seed(id), genesis: genesis.clone(), voters: voters.clone() },
-            clock: Clock::new(&mut rng.fork(10 + id)),
-            disk: Disk::new(rng.fork(20 + id)),
-            folder: folder.join(format!("n{id}")),
-            process: None,
-            life: 0,
-            stopped_until: 0,
-            trap: None,
-            busy_until: BTreeMap::new(),
-            flipped: false,
-            gone: false,
+        let hosts = (1..=count).map(|id| {
+            let (genesis, voters) = (genesis.clone(), voters.clone());
+            let identity = Identity { id, key_seed: found::node_seed(id), genesis, voters, told: Vec::new() };
+            Host::new(identity, &folder, &mut rng)
         });
         let hosts = hosts.collect();
         let machines = rng.between(4, MACHINES_MAX);
@@ -279,7 +317,7 @@ impl World {
             net: Net::new(rng.fork(1)),
             people: People::new(rng.fork(2), cluster_id, machines),
             clients: Clients::new(rng.fork(4), cluster_id),
-            plan: Plan::new(rng.fork(5), count),
+            plan: Plan::new(rng.fork(5)),
             rng,
             now: 0,
             queue: BinaryHeap::new(),
@@ -295,9 +333,14 @@ impl World {
             sessions: BTreeMap::new(),
             newest,
             healing: false,
+            minimum: false,
+            readers: [1; READERS],
             canary: Vec::new(),
             faults: 0,
             jumped: None,
+            away: BTreeMap::new(),
+            hunt: 0,
+            hunted: None,
             snapshots: 0,
             installed: 0,
             folder,
@@ -319,6 +362,10 @@ impl World {
             self.after(at, Event::Dial { worker });
             self.after(at + WORKER_TICK_US, Event::WorkerTick { worker });
         }
+        for node in self.nodes() {
+            self.after(2_000_000 + node, Event::Segments { node });
+        }
+        self.after(OPERATE_EVERY_US, Event::Operate);
         self.after(3_000_000, Event::Bundle);
         self.after(3_000_000, Event::Read);
         let first = self.plan.pause();
@@ -386,6 +433,10 @@ impl World {
             Event::Report { node, worker, session, id, waiting } => self.report(node, worker, session, id, waiting),
             Event::Fault => self.next_fault(),
             Event::Relief(fault) => self.relieve(fault),
+            Event::Hunted { node } => self.hunted(node),
+            Event::Segments { node } => self.fetch_segment(node),
+            Event::Operate => self.operate(),
+            Event::Refused { node, by } => self.on(node, [Input::Refused { by }]),
             Event::Restart { node } => self.restart(node),
             Event::WorkerRestart { worker } => self.restart_worker(worker),
             Event::Heal => self.heal(),

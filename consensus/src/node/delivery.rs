@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     members::Members,
     output::Committed,
+    plants::{Plant, planted},
     storage::LogStore,
 };
 
@@ -55,7 +56,7 @@ impl Delivery {
 
     /// The caller's state is replaced by that of a snapshot.
     pub(super) fn restore(&mut self, index: u64) {
-        self.delivered = index;
+        self.delivered = if planted(Plant::SnapshotSkipsEntry) { index + 1 } else { index };
         self.applied = index;
         self.backlog.clear();
         self.backlog_bytes = 0;
@@ -70,7 +71,8 @@ impl<S: LogStore> Node<S> {
         if yielded.first().is_some_and(|entry| entry.index == self.delivery.delivered + 1) && !self.delivery.is_full() {
             bytes += self.hand_out(yielded, committed);
         }
-        let deliverable = self.deliverable();
+        let alone = planted(Plant::CommitAlone) && self.raw.raft.state == raft::StateRole::Leader;
+        let deliverable = if alone { self.raw.raft.raft_log.persisted } else { self.deliverable() };
         while bytes < COMMITTED_BYTES_PER_CYCLE && self.delivery.waits_below(deliverable) {
             let room = COMMITTED_BYTES_PER_CYCLE - bytes;
             let (low, high) = (self.delivery.delivered + 1, deliverable + 1);

@@ -14,6 +14,7 @@ use raft::{
 
 use crate::{
     output::Message,
+    plants::{Plant, planted},
     storage::{LogStore, Write},
     wire,
 };
@@ -82,7 +83,7 @@ impl Durability {
         let leads = raft.state == StateRole::Leader && term_is_durable;
         let mut now = Vec::new();
         for message in messages {
-            if promises_nothing(&message, leads, term_is_durable) {
+            if promises_nothing(&message, leads, term_is_durable) || planted(Plant::AckBeforeSync) {
                 now.push(message);
             } else if self.held.len() < HELD_MAX {
                 self.held.push_back((newest, message));

@@ -5,7 +5,10 @@
 //! newest snapshot (a member that was away for moments must not need a whole snapshot).
 
 use super::{Io, Replica};
-use crate::snapshots::{Header, KEPT, Reference};
+use crate::{
+    plants::{Plant, planted},
+    snapshots::{Header, KEPT, Reference},
+};
 use matrixai_consensus::{LogStore, Members, SnapshotMeta};
 
 /// Time after a failed attempt before the next.
@@ -110,7 +113,8 @@ impl Compaction {
     /// The last entry that may leave the log.
     fn through(&self) -> u64 {
         let older = if self.kept.len() < KEPT { 0 } else { self.kept[0] };
-        older.min(self.sealed).min(self.newest().saturating_sub(self.policy.tail_entries))
+        let sealed = if planted(Plant::CutUnsealed) { u64::MAX } else { self.sealed };
+        older.min(sealed).min(self.newest().saturating_sub(self.policy.tail_entries))
     }
 }
 

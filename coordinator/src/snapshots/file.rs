@@ -2,7 +2,10 @@
 //! holds the hash over all of them. A file that was cut, or in which a bit has flipped, is told as it is read, and
 //! before anything of the frame is used.
 
-use crate::files::{Files, FilesError, Growing};
+use crate::{
+    files::{Files, FilesError, Growing},
+    plants::{Plant, planted},
+};
 use matrixai_protocol::sha256;
 use matrixai_state::ids::Hash;
 use sha2::{Digest as _, Sha256};
@@ -76,7 +79,9 @@ impl Writer {
     pub fn finish(mut self) -> Result<(u64, Hash), FilesError> {
         let hash: Hash = self.total.clone().finalize().into();
         self.put(&head(0, &hash))?;
-        self.file.sync()?;
+        if !planted(Plant::SnapshotUnsynced) {
+            self.file.sync()?;
+        }
         Ok((self.bytes, hash))
     }
 

@@ -47,6 +47,7 @@ pub mod nodes;
 pub mod outcome;
 pub mod owed;
 mod part;
+pub mod plants;
 pub mod power;
 mod registry;
 pub mod roots;

@@ -39,6 +39,7 @@ use crate::{
     nodes::{self, NodeRow},
     outcome::{Outcome, Refusal},
     part::{self, BadPage, Cursor, Part},
+    plants::{Plant, planted},
     power::PowerRow,
     registry::Registry,
     roots::{self, EpochRow},
@@ -266,7 +267,7 @@ impl State {
         let Some(entry) = read else {
             return Applied { now_ms: self.head.now_ms, ..Applied::default() };
         };
-        self.head.now_ms = self.head.now_ms.max(entry.now_ms);
+        self.head.now_ms = if planted(Plant::TimeRunsBack) { entry.now_ms } else { self.head.now_ms.max(entry.now_ms) };
         let mut ctx = Context::new(index, self.head.now_ms);
         expiry::run(self, &mut ctx);
         market::try_match(self, &mut ctx);

@@ -60,6 +60,12 @@ impl Log {
         }
     }
 
+    /// Whether this is the entry that was applied at an index.
+    pub fn holds(&self, index: u64, term: u64, data: &[u8]) -> bool {
+        let at = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
+        at.and_then(|at| self.entries.get(at)) == Some(&(term, sha256(&[data])))
+    }
+
     /// All is healed: these nodes must have applied the same.
     ///
     /// # Errors

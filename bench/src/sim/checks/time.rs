@@ -2,9 +2,9 @@
 
 use super::{Seen, Verdict, hold};
 
-/// Most that ledger time may be ahead, ms: a coordinator that hears nobody follows its own clock at up to twice the rate,
-/// and no fault of a campaign lasts longer.
-const AHEAD_MS_MAX: u64 = 30_000;
+/// Most that ledger time may be ahead, ms: clocks that nobody set are off by less than a second, and of those that count
+/// one at most was set. What lasts longer than a coordinator's readings of the others would show as twice the rate.
+const AHEAD_MS_MAX: u64 = 5_000;
 
 /// The newest stamp.
 #[derive(Debug, Default)]

@@ -46,7 +46,7 @@ impl People {
         let number = self.rng.below(MACHINES_MAX);
         match self.rng.below(12) {
             0 => (found::key("stranger", number), None),
-            1 => (found::key("admin", 0), None),
+            1 => (found::key("admin", number % super::ADMINS), None),
             2 => (found::node_key(1 + number % 3), None),
             3..5 => (found::key("owner", number), None),
             5..7 => (found::key("buyer", number % super::BUYERS), None),

@@ -36,6 +36,10 @@ impl Process {
                 out.push(Output::Root { epoch: due.epoch, root });
                 Some(Input::RootComputed { epoch: due.epoch, index: due.index, root })
             }
+            Task::Archive => {
+                self.archive(out);
+                None
+            }
         }
     }
 
@@ -65,6 +69,8 @@ impl Process {
     /// Applies entries one at a time, so that each can be looked at.
     fn apply(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> Option<AppliedBatch> {
         let mut batches = Vec::with_capacity(entries.len());
+        self.archiving.push_back(entries.clone());
+        out.push(Output::Later(Task::Archive));
         let mut before = Arc::new(self.applier.state().clone());
         for entry in entries {
             let (batch, news) = self.applier.apply(std::slice::from_ref(&entry));

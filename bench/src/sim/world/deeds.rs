@@ -1,9 +1,9 @@
 //! What clients do, and what they hear.
 
-use super::{Asker, BUNDLE, BUNDLE_EVERY_US, Event, READ_EVERY_US, START_MS, STORM_US, World};
+use super::{Asker, BUNDLE, BUNDLE_EVERY_US, Event, READ_EVERY_US, READERS, START_MS, STORM_US, World};
 use crate::sim::{
     checks::{Verdict, hold},
-    client::Request,
+    client::{Reading, Request},
     clock::Micros,
     found,
     people::{TELLER_START, TELLERS},
@@ -31,6 +31,9 @@ impl World {
         if self.now < STORM_US {
             let pause = self.rng.between(BUNDLE_EVERY_US / 2, BUNDLE_EVERY_US * 3 / 2);
             self.after(pause, Event::Bundle);
+        }
+        if !self.tellers_are_there() {
+            return Ok(());
         }
         let mut requests = Vec::new();
         for _ in 0..BUNDLE {
@@ -70,7 +73,7 @@ impl World {
 
     pub(super) fn silence(&mut self, request: u64, tries: u32) -> Verdict {
         if self.clients.tries(request) == Some(tries) {
-            let nodes = self.nodes();
+            let nodes = self.present();
             self.clients.turn_to(request, 0, &nodes);
             self.after(0, Event::Send { requests: vec![request] });
         }
@@ -95,10 +98,17 @@ impl World {
                 // Another envelope of this name is under way: this one was never proposed.
                 let outcome = Outcome::Refused(matrixai_state::Refusal::IdReused);
                 let answer = self.moment();
-                self.clients.decided(request, &outcome, answer, (&self.checks.roots, 0), &mut self.checks.linear);
+                self.clients.decided(
+                    request,
+                    &outcome,
+                    answer,
+                    (&self.checks.roots, 0),
+                    self.minimum,
+                    &mut self.checks.linear,
+                );
                 return Ok(());
             }
-            let nodes = self.nodes();
+            let nodes = self.present();
             let leader = self.host(node).process.as_ref().map_or(0, |process| process.leader());
             self.clients.turn_to(request, leader, &nodes);
             let pause = self.rng.between(AGAIN_US.0, AGAIN_US.1);
@@ -107,13 +117,19 @@ impl World {
         };
         let answer = self.moment();
         let Some(outcome) = outcomes.last().cloned() else { return Ok(()) };
-        let Some(asked) =
-            self.clients.decided(request, &outcome, answer, (&self.checks.roots, index), &mut self.checks.linear)
-        else {
+        let Some(asked) = self.clients.decided(
+            request,
+            &outcome,
+            answer,
+            (&self.checks.roots, index),
+            self.minimum,
+            &mut self.checks.linear,
+        ) else {
             return Ok(());
         };
         self.canary.retain(|canary| *canary != request);
         self.began(asked.id.0, &outcomes);
+        self.checks.reads.told(self.now, index);
         self.checks.durable.told(&self.checks.roots, asked.id.0, asked.id.1, index, &outcomes)
     }
 
@@ -127,6 +143,12 @@ impl World {
         }
     }
 
+    /// What a teller did before it is watched would be missing in its history, so nobody begins before all are.
+    fn tellers_are_there(&self) -> bool {
+        let accounts = (0..TELLERS).map(|at| self.people.account(&found::key("teller", at)));
+        accounts.into_iter().all(|account| self.checks.linear.watches(&account))
+    }
+
     fn watched(&mut self) -> Option<AccountId> {
         let account = self.people.account(&found::key("teller", self.rng.below(TELLERS)));
         self.checks.linear.watches(&account).then_some(account)
@@ -136,8 +158,10 @@ impl World {
         self.after(READ_EVERY_US, Event::Read);
         let Some(account) = self.watched() else { return Ok(()) };
         let call = self.moment();
-        let read = self.clients.read(account, call);
-        let node = 1 + self.rng.below(self.hosts.len() as u64);
+        let reader = self.rng.below(READERS as u64) as usize;
+        let bound_ms = if self.rng.one_in(3) { Some(*self.rng.pick(&[100, 1_000, 5_000])) } else { None };
+        let read = self.clients.read(Reading { account, reader, bound_ms, call, at: self.now });
+        let node = self.readers[reader];
         let delay = self.net.delay();
         self.after(delay, Event::View { node, read });
         Ok(())
@@ -145,7 +169,17 @@ impl World {
 
     pub(super) fn viewed(&mut self, read: u64, seen: Option<(Option<u128>, u64)>) -> Verdict {
         let answer = self.moment();
-        let lost = matches!(seen, Some((None, _)));
+        if let Some(reading) = self.clients.reading(read) {
+            match seen {
+                Some((_, index)) => self.checks.reads.read(reading.at, reading.bound_ms, index)?,
+                None => {
+                    let nodes = self.present();
+                    self.readers[reading.reader] = *self.rng.pick(&nodes);
+                }
+            }
+        }
+        let linearizable = self.clients.reading(read).is_some_and(|reading| reading.bound_ms.is_none());
+        let lost = linearizable && matches!(seen, Some((None, _)));
         hold("acknowledged is durable", !lost, || {
             "an account that a client opened is not there for a read".to_owned()
         })?;

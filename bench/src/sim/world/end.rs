@@ -13,6 +13,8 @@ impl World {
     /// The network is whole, every disk has room, every node is started.
     pub(super) fn heal(&mut self) -> Verdict {
         self.healing = true;
+        self.away.clear();
+        (self.hunt, self.hunted) = (0, None);
         self.net.heal();
         for node in self.nodes() {
             let now = self.now;
@@ -35,10 +37,11 @@ impl World {
         self.clients.close(&mut self.checks.linear);
         // The last entries may still be on their way to a follower.
         self.settle()?;
-        let living = self.living();
-        self.checks.log.converged(&living)?;
+        let members = self.members();
+        self.checks.log.converged(&members)?;
         self.checks.durable.kept(self.checks.log.last())?;
         self.compare_states()?;
+        self.compare_archives()?;
         self.checks.linear.check(&self.checks.roots)?;
         // The folder holds names only; one that stays is removed by the next run.
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -58,12 +61,21 @@ impl World {
         })
     }
 
+    /// What a node has sealed is what was applied. One node's segments stand for all: those of one epoch are equal. Where a bit
+    /// was flipped they may be damaged, until they are read through.
+    fn compare_archives(&mut self) -> Verdict {
+        let whole: Vec<u64> = self.members().into_iter().filter(|node| !self.host(*node).flipped).collect();
+        let node = *self.rng.pick(&whole);
+        let Some(process) = &self.hosts[node as usize - 1].process else { return Ok(()) };
+        self.checks.archive.holds(node, process.shelf(), &self.checks.log)
+    }
+
     /// Lets what is on its way arrive, until all living nodes have applied the same or a second has passed.
     fn settle(&mut self) -> Verdict {
         let end = self.now + 1_000_000;
         while let Some(std::cmp::Reverse(queued)) = self.queue.pop() {
-            let living = self.living();
-            if queued.at > end || self.checks.log.converged(&living).is_ok() {
+            let members = self.members();
+            if queued.at > end || self.checks.log.converged(&members).is_ok() {
                 return Ok(());
             }
             self.now = queued.at;

@@ -4,7 +4,7 @@ use super::{Event, World};
 use crate::sim::{checks::Verdict, faults::Fault};
 
 impl World {
-    fn leader(&self) -> Option<u64> {
+    pub(super) fn leader(&self) -> Option<u64> {
         let leads = |host: &&super::Host| host.process.as_ref().is_some_and(|process| process.leads());
         self.hosts.iter().find(leads).map(|host| host.identity.id)
     }
@@ -16,7 +16,8 @@ impl World {
         let pause = self.plan.pause();
         self.after(pause, Event::Fault);
         let leader = self.leader();
-        let fault = self.plan.draw(leader, self.workers.len() as u64);
+        let nodes = self.present();
+        let fault = self.plan.draw(&nodes, leader, self.workers.len() as u64);
         if self.inflict(&fault) {
             self.faults += 1;
             self.coverage.point(fault.name());
@@ -36,7 +37,7 @@ impl World {
                 }
             }
             Fault::PowerCut { node, operations } => self.host(*node).disk.cut_in(*operations),
-            Fault::AtTask { node, task, before } => self.host(*node).trap = Some((*task, *before)),
+            Fault::AtTask { node, task, when } => self.host(*node).trap = Some((*task, *when)),
             Fault::Stop { node } => {
                 let until = self.now + lasts;
                 self.host(*node).stopped_until = until;
@@ -48,6 +49,26 @@ impl World {
                     self.net.cut(b, a);
                 }
                 self.after(lasts, Event::Relief(fault.clone()));
+            }
+            Fault::Away { node, cut } => {
+                // Two at a time would stop most clusters for as long.
+                if !self.away.is_empty() {
+                    return false;
+                }
+                let away = self.plan.away();
+                self.away.insert(*node, *cut);
+                if *cut {
+                    self.isolate(*node);
+                } else {
+                    self.crash(*node, true);
+                }
+                self.after(away, Event::Relief(fault.clone()));
+            }
+            Fault::Hunt { leaders } => {
+                self.hunt = *leaders;
+                if let Some(leader) = self.leader() {
+                    return self.hunted(leader).is_ok();
+                }
             }
             Fault::OneWay { from, to } => {
                 self.net.cut(*from, *to);
@@ -71,6 +92,7 @@ impl World {
                 self.after(lasts, Event::Relief(fault.clone()));
             }
             Fault::BitFlip { node } => return self.flip(*node),
+            Fault::DiskLost { node } => return self.lose_disk(*node),
             Fault::WorkerCrash { worker } => {
                 let worker = *worker as usize;
                 self.crash_worker(worker);
@@ -81,9 +103,46 @@ impl World {
         true
     }
 
+    /// Cuts a node off from all others.
+    fn isolate(&mut self, node: u64) {
+        for other in self.nodes() {
+            self.net.cut(node, other);
+            self.net.cut(other, node);
+        }
+    }
+
+    /// Everything is whole again but for who is away for long, or hunted.
+    fn reconnect(&mut self) {
+        self.net.heal();
+        let away: Vec<u64> =
+            self.away.iter().filter(|(_, cut)| **cut).map(|(node, _)| *node).chain(self.hunted).collect();
+        away.into_iter().for_each(|node| self.isolate(node));
+    }
+
+    /// A node leads while leaders are hunted: it is cut off in its first moment, before it has told anybody, and others lose
+    /// power in the same moment.
+    pub(super) fn hunted(&mut self, node: u64) -> Verdict {
+        if self.hunt == 0 || self.healing {
+            return Ok(());
+        }
+        self.hunt -= 1;
+        self.hunted = (self.hunt > 0).then_some(node);
+        self.reconnect();
+        for other in self.present() {
+            if other != node
+                && self.host(other).process.is_some()
+                && let Some(down) = self.plan.falls()
+            {
+                self.crash(other, true);
+                self.after(down, Event::Restart { node: other });
+            }
+        }
+        Ok(())
+    }
+
     /// Flips a bit on a disk, if a quorum can do without it.
     fn flip(&mut self, node: u64) -> bool {
-        if self.hosts.iter().any(|host| host.flipped) {
+        if !self.can_spare(node) {
             return false;
         }
         self.crash(node, true);
@@ -98,7 +157,12 @@ impl World {
     pub(super) fn relieve(&mut self, fault: Fault) -> Verdict {
         match fault {
             // What overlaps is healed together: the next fault comes soon enough.
-            Fault::Partition { .. } | Fault::OneWay { .. } | Fault::BadNetwork => self.net.heal(),
+            Fault::Partition { .. } | Fault::OneWay { .. } | Fault::BadNetwork => self.reconnect(),
+            Fault::Away { node, .. } => {
+                self.away.remove(&node);
+                self.reconnect();
+                return self.restart(node);
+            }
             Fault::ClockJump { node, by_ms } => {
                 if self.jumped == Some(node) {
                     self.jumped = None;
@@ -110,7 +174,9 @@ impl World {
             | Fault::PowerCut { .. }
             | Fault::AtTask { .. }
             | Fault::Stop { .. }
+            | Fault::Hunt { .. }
             | Fault::BitFlip { .. }
+            | Fault::DiskLost { .. }
             | Fault::WorkerCrash { .. } => {}
         }
         Ok(())

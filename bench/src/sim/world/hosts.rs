@@ -2,12 +2,16 @@
 
 use super::{Asker, Event, Frame, Host, TICK_MS, World};
 use crate::sim::{
-    checks::{Verdict, Violation, hold},
+    checks::{Verdict, Violation},
     clock::Micros,
-    process::{Output, Process, Task, carry},
+    faults::When,
+    process::{Output, Process, Task, carry, carry_segment},
 };
 use matrixai_coordinator::{pending::Waiting, reads::ReadMode, replica::Input, snapshots::Reference};
 use std::{rc::Rc, sync::Arc};
+
+/// A node looks for missing segments so often.
+const SEGMENTS_EVERY_US: Micros = 2_000_000;
 
 impl World {
     pub(super) fn host(&mut self, node: u64) -> &mut Host {
@@ -16,6 +20,11 @@ impl World {
 
     pub(super) fn nodes(&self) -> Vec<u64> {
         (1..=self.hosts.len() as u64).collect()
+    }
+
+    /// Nodes that can take part: whose disk is what they left there.
+    pub(super) fn present(&self) -> Vec<u64> {
+        self.hosts.iter().filter(|host| !host.gone).map(|host| host.identity.id).collect()
     }
 
     /// Nodes whose process runs.
@@ -33,7 +42,8 @@ impl World {
         let host = self.host(node);
         host.life += 1;
         let disk = host.disk.next_life();
-        match Process::start(&host.identity, &disk, &host.folder, boot) {
+        let monotonic = host.clock.now_ms(at);
+        match Process::start(&host.identity, &disk, &host.folder, boot, monotonic) {
             Ok(process) => {
                 let index = process.view().index();
                 host.process = Some(process);
@@ -58,6 +68,9 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, node: u64) -> Verdict {
+        if self.away.get(&node) == Some(&false) {
+            return Ok(());
+        }
         let host = self.host(node);
         if host.process.is_some() || host.gone { Ok(()) } else { self.start(node) }
     }
@@ -91,17 +104,16 @@ impl World {
         let now = self.now;
         let host = self.host(node);
         let trap = host.trap.take_if(|(name, _)| *name == task.name());
-        if trap.is_none_or(|(_, before)| !before)
+        if trap.is_none_or(|(_, when)| when != When::Before)
             && let Some(process) = &mut host.process
         {
             let outputs = process.perform(task, host.clock.now_ms(now));
-            if trap.is_none() {
-                return self.carry(node, outputs);
+            if trap.is_none_or(|(_, when)| when == When::Said) {
+                self.carry(node, outputs)?;
             }
         }
-        // What it did is on its disk or is not; what it would have said was not said.
-        let Some((name, before)) = trap else { return Ok(()) };
-        self.coverage.crash_point(name, before);
+        let Some((name, when)) = trap else { return Ok(()) };
+        self.coverage.crash_point(name, when);
         self.crash(node, true);
         let pause = self.plan.down();
         self.after(pause, Event::Restart { node });
@@ -116,6 +128,7 @@ impl World {
             Task::Apply => (20, 300),
             Task::SaveSnapshot => (20_000, 800_000),
             Task::ComputeRoot => (5_000, 50_000),
+            Task::Archive => (50, 5_000),
         };
         let mut takes = self.rng.between(low, high);
         if self.rng.one_in(200) {
@@ -148,6 +161,24 @@ impl World {
         } else {
             self.on(node, [Input::FetchFailed { index }])
         }
+    }
+
+    /// A node fetches the newest segment that it misses from another one.
+    pub(super) fn fetch_segment(&mut self, node: u64) -> Verdict {
+        self.after(SEGMENTS_EVERY_US, Event::Segments { node });
+        let Some(process) = &self.host(node).process else { return Ok(()) };
+        let (head, first) = process.archived();
+        let (missing, target) = (process.missing_segment(), process.shelf().clone());
+        self.checks.archive.fits(node, head, first)?;
+        let Some((epoch, hash)) = missing else { return Ok(()) };
+        let from = *self.rng.pick(&self.nodes());
+        let source = self.host(from).process.as_ref().map(|process| process.shelf().clone());
+        let Some(source) = source.filter(|_| from != node && !self.net.is_cut(from, node)) else { return Ok(()) };
+        // What a full or damaged disk says is no matter: it is tried again.
+        if carry_segment(&source, &target, epoch, hash) == Ok(true) {
+            self.coverage.point("archive: a segment was fetched");
+        }
+        Ok(())
     }
 
     fn carry(&mut self, node: u64, outputs: Vec<Output>) -> Verdict {
@@ -190,6 +221,15 @@ impl World {
         if self.postponed(to, || Event::Frame { to, frame: frame.clone() }) {
             return Ok(());
         }
+        let leaver = frame.from;
+        if self.host(to).process.as_ref().is_some_and(|process| process.has_left(leaver)) {
+            self.coverage.point("a removed coordinator was refused");
+            let delay = self.net.delay();
+            if !self.net.is_cut(to, leaver) {
+                self.after(delay, Event::Refused { node: leaver, by: to });
+            }
+            return Ok(());
+        }
         self.trace.add(frame.from << 8 | to);
         frame.raft.iter().for_each(|message| self.trace.add_bytes(message));
         let Frame { from, raft, status } = &*frame;
@@ -215,7 +255,12 @@ impl World {
         if self.postponed(node, || Event::View { node, read }) {
             return Ok(());
         }
-        self.on(node, [Input::View { reader: read, mode: ReadMode::Linearizable }])
+        if self.host(node).process.is_none() {
+            self.after(1_000, Event::Viewed { read, seen: None });
+        }
+        let bound_ms = self.clients.reading(read).and_then(|reading| reading.bound_ms);
+        let mode = bound_ms.map_or(ReadMode::Linearizable, |age_ms| ReadMode::Bounded { age_ms });
+        self.on(node, [Input::View { reader: read, mode }])
     }
 
     /// The roots of all living nodes are equal, and their states sound.
@@ -225,12 +270,14 @@ impl World {
             .iter()
             .filter_map(|host| Some((host.identity.id, Arc::clone(host.process.as_ref()?.view()))))
             .collect();
+        let members = self.members();
+        let views: Vec<_> = views.into_iter().filter(|(node, _)| members.contains(node)).collect();
         let roots: Vec<_> = views.iter().map(|(node, view)| (*node, view.root())).collect();
         self.checks.roots.at_end(&roots)?;
         let (_, view) = views
             .first()
             .ok_or_else(|| Violation { invariant: "convergence", story: "after healing no node runs".to_owned() })?;
         crate::sim::checks::money::Money::whole(view)?;
-        hold("convergence", roots.len() * 2 > self.hosts.len(), || "after healing no quorum runs".to_owned())
+        self.quorum_runs()
     }
 }

@@ -5,13 +5,10 @@ use crate::sim::{
     checks::{Seen, Verdict, hold},
     client::waiting,
     entries,
-    process::Output,
+    process::{Output, sealed},
 };
 use matrixai_consensus::Committed;
-use matrixai_coordinator::{
-    core::Role,
-    replica::{Input, Io},
-};
+use matrixai_coordinator::{core::Role, replica::Io};
 use matrixai_proto::v1::PeerStatus;
 use matrixai_state::{Applied, State};
 use std::rc::Rc;
@@ -30,12 +27,15 @@ impl World {
             Output::Applied { entry, applied, before, after } => {
                 if entry.index > self.checks.log.last() {
                     self.newest = after.clone();
+                    self.welcome(&after);
+                    self.minimum |= !after.policy().minimum_balance.is_zero();
                 }
                 self.applied(node, &entry, &applied, &before, &after)
             }
             Output::Restored(index) => {
                 self.installed += 1;
                 self.trace.add(index);
+                self.checks.archive.given(node, index);
                 self.checks.log.restored(node, index)
             }
             Output::Saved(index) => {
@@ -44,11 +44,22 @@ impl World {
                 Ok(())
             }
             Output::Root { epoch, root } => {
-                self.checks.roots.computed(node, epoch, root)?;
-                // Sealing segments is not simulated yet: all that is applied here counts as sealed, and the root stands for
-                // its hash, since both follow from the entries alone.
-                let through = self.host(node).process.as_ref().map_or(0, |process| process.view().index());
-                self.on(node, [Input::Sealed { epoch, through, hash: root }])
+                self.trace.add(epoch);
+                self.checks.roots.computed(node, epoch, root)
+            }
+            Output::Sealed(segment) => {
+                self.checks.archive.sealed(node, &segment)?;
+                self.on(node, [sealed(&segment)])
+            }
+            Output::Skipped(index) => {
+                self.coverage.point("archive: went on behind an attested epoch");
+                self.checks.archive.given(node, index);
+                Ok(())
+            }
+            Output::NotArchived(why) => {
+                let short = self.host(node).disk.is_short();
+                self.coverage.point("archive: the disk was full");
+                hold("an archive fails only for its disk", short, || format!("node {node}: {why}"))
             }
             Output::Stop(reason) => self.stopped(node, &reason),
         }
@@ -56,9 +67,13 @@ impl World {
 
     fn io(&mut self, node: u64, io: Io) -> Verdict {
         match io {
-            Io::Send { to, raft } => self.frame_to(node, to, raft, None),
+            Io::Send { to, raft } => {
+                if self.host(node).links.contains(&to) {
+                    self.frame_to(node, to, raft, None);
+                }
+            }
             Io::Broadcast(status) => {
-                for to in self.nodes().into_iter().filter(|to| *to != node) {
+                for to in self.host(node).links.clone() {
                     self.frame_to(node, to, Vec::new(), Some(status.clone()));
                 }
             }
@@ -94,13 +109,14 @@ impl World {
             Io::Place(place) => {
                 self.trace.add(place.term);
                 if place.role == Role::Leader {
+                    self.after(0, Event::Hunted { node });
                     return self.checks.election.claimed(node, place.term);
                 }
             }
             Io::DiskFull(Some(_)) => self.coverage.point("a full disk was reported"),
             Io::DiskFull(None) => self.coverage.point("a full disk had room again"),
-            // Membership is not simulated yet, so everybody stays linked to everybody.
-            Io::Links(_) | Io::Decided { .. } | Io::Proposed { .. } => {}
+            Io::Links(links) => self.host(node).links = links.into_iter().map(|link| link.id).collect(),
+            Io::Decided { .. } | Io::Proposed { .. } => {}
             Io::Write(_)
             | Io::RetryWrites
             | Io::Apply(_)
@@ -134,6 +150,14 @@ impl World {
     fn stopped(&mut self, node: u64, reason: &str) -> Verdict {
         let host = self.host(node);
         let (short, flipped) = (host.disk.is_short(), host.flipped);
+        if self.is_removed(node) {
+            self.coverage.point("a removed coordinator stopped");
+            self.crash(node, false);
+            self.host(node).gone = true;
+            return Ok(());
+        }
+        let host = self.host(node);
+        let (short, flipped) = (host.disk.is_short() || short, host.flipped || flipped);
         hold("a node stops only for its disk", short || flipped, || format!("node {node} stopped: {reason}"))?;
         self.coverage.point(if short { "stopped by a full disk" } else { "stopped by a flipped bit" });
         self.crash(node, false);

@@ -93,7 +93,8 @@ impl World {
         if !self.workers[worker].up || self.workers[worker].session.is_some() {
             return Ok(());
         }
-        let node = 1 + self.rng.below(self.hosts.len() as u64);
+        let present = self.present();
+        let node = *self.rng.pick(&present);
         self.next_session += 1;
         let session = self.next_session;
         let holding = self.workers[worker].holding();

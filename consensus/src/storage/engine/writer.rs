@@ -10,6 +10,7 @@ use raft_engine::{
 };
 
 use super::{BOUNDARY, Entries, GROUP, HARD_STATE, IDENTITY, SNAPSHOT, encode_pair};
+use crate::plants::{Plant, planted};
 use crate::storage::{
     Batch, Boundary, Identity, LogWriter, SnapshotMeta, StoreError, Write,
     guard::{Guard, is_no_space},
@@ -49,7 +50,8 @@ impl<F: FileSystem> EngineWriter<F> {
 
     fn write_record(&mut self, batch: &Batch, number: u64) -> Result<(), StoreError> {
         // raft-engine prepares its own copy, so a failure leaves the batch as it was.
-        let record = self.record(batch).and_then(|mut record| self.engine.write(&mut record, true));
+        let sync = !(batch.entries.is_empty() && planted(Plant::VoteUnsynced));
+        let record = self.record(batch).and_then(|mut record| self.engine.write(&mut record, sync));
         record.map_err(|error| self.describe(error, batch))?;
         self.written = Some(number);
         self.remember(batch);

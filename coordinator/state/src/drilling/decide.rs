@@ -7,6 +7,7 @@ use crate::{
     ids::{Hash, MachineId, UnitId},
     leases,
     machines::Lease,
+    plants::{Plant, planted},
     power,
     state::State,
 };
@@ -38,7 +39,9 @@ pub(super) fn lease_timer(granted_ms: u64, unit: UnitId, machine: MachineId, att
 
 /// A lease has taken too long.
 pub(crate) fn on_lease_due(state: &mut State, ctx: &mut Context, unit: UnitId, machine: MachineId, attempt: u32) {
-    forfeit(state, ctx, unit, machine, attempt);
+    if !planted(Plant::LateReportTaken) {
+        forfeit(state, ctx, unit, machine, attempt);
+    }
 }
 
 /// A member that has not committed leaves the unit: lost, or too slow. The next beat draws a replacement.

@@ -4,11 +4,14 @@ use super::{JobRow, JobState, RoundShare, Stage, Standing, TaskRow, TrainLease, 
 use crate::{
     command::TaskDone,
     context::Context,
+    effect::Cause,
     expiry::Timer,
     ids::{JobId, MachineId},
-    leases,
+    leases, ledger,
     machines::Lease,
+    money::Money,
     outcome::{Outcome, Refusal},
+    plants::{Plant, planted},
     power, splitting,
     state::State,
 };
@@ -135,6 +138,13 @@ pub(crate) fn task_done(state: &mut State, ctx: &mut Context, machine: MachineId
     }
     match record(state, ctx, machine, cmd) {
         Ok(finished) => {
+            if planted(Plant::PaidOnReport)
+                && let Some(member) = state.jobs.get(&cmd.job).and_then(|row| row.member(machine))
+            {
+                let (owner, rent) = (member.owner, member.price_per_hour.rent_paid(member.trained_ms));
+                let cause = Cause::PayTraining;
+                ledger::pay_from_hold(state, ctx, cmd.job, owner, rent.unwrap_or(Money::ZERO), cause);
+            }
             if finished {
                 leases::end(state, ctx, machine, Lease::Train { job: cmd.job, attempt: cmd.attempt });
             }

@@ -1,0 +1,104 @@
+//! Coordinators that come and go: what the admins do about them, machines that join under a new number, and those that have
+//! left and must stop.
+
+use super::{Event, Host, OPERATE_EVERY_US, World};
+use crate::sim::{
+    checks::{Verdict, hold},
+    process::Identity,
+};
+use matrixai_coordinator::core::Address;
+use matrixai_state::{
+    State,
+    ids::NodeId,
+    nodes::{NodeRow, Standing},
+};
+
+impl World {
+    /// The admins look after the coordinators, or have another one lead.
+    pub(super) fn operate(&mut self) -> Verdict {
+        if self.healing {
+            return Ok(());
+        }
+        let pause = self.rng.between(OPERATE_EVERY_US / 2, OPERATE_EVERY_US * 3 / 2);
+        self.after(pause, Event::Operate);
+        if self.rng.one_in(4) {
+            self.transfer();
+            return Ok(());
+        }
+        let gone: Vec<u64> = self.hosts.iter().filter(|host| host.gone).map(|host| host.identity.id).collect();
+        let request = self.people.operate(&self.newest, &gone);
+        self.ask(request, 0);
+        Ok(())
+    }
+
+    fn transfer(&mut self) {
+        let others = self.present();
+        let to = *self.rng.pick(&others);
+        let Some(leader) = self.leader() else { return };
+        let begun = self.host(leader).process.as_mut().is_some_and(|process| process.transfer_leader(to));
+        if begun {
+            self.coverage.point("the leader's office is handed over");
+        }
+    }
+
+    /// A new state: machines for coordinators that were added.
+    pub(super) fn welcome(&mut self, state: &State) {
+        while let Some(row) = state.node(NodeId(self.hosts.len() as u64 + 1)) {
+            let id = row.id.0;
+            let seed = self.people.node_seed(&row.key);
+            let first = &self.hosts[0].identity;
+            let (genesis, voters) = (first.genesis.clone(), first.voters.clone());
+            let present = state.nodes().filter(|other| other.standing != Standing::Removed && other.id != row.id);
+            let told = present.map(|row| Address { id: row.id.0, key: row.key, grpc: row.grpc.clone() }).collect();
+            let identity = Identity { id, key_seed: seed.unwrap_or_default(), genesis, voters, told };
+            let mut host = Host::new(identity, &self.folder, &mut self.rng);
+            host.gone = seed.is_none();
+            self.hosts.push(host);
+            self.coverage.point("a coordinator was added");
+            self.after(1_000_000, Event::Restart { node: id });
+            self.after(2_000_000, Event::Segments { node: id });
+        }
+    }
+
+    /// Whether a node could go for good and leave a quorum that is there: nobody else is gone, and no change is under way.
+    pub(super) fn can_spare(&mut self, node: u64) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let Some(process) = &self.host(leader).process else { return false };
+        let members = process.members();
+        let wanted: Vec<u64> = self.newest.voters().map(|row| row.id.0).collect();
+        let settled = !members.is_joint() && members.voters().eq(wanted.iter().copied());
+        let whole = wanted.iter().all(|id| {
+            let host = &self.hosts[*id as usize - 1];
+            !host.gone && !host.flipped
+        });
+        settled && whole && (wanted.len() > 2 || !wanted.contains(&node))
+    }
+
+    /// A disk and everything on it is gone.
+    pub(super) fn lose_disk(&mut self, node: u64) -> bool {
+        if !self.can_spare(node) {
+            return false;
+        }
+        self.crash(node, true);
+        self.host(node).gone = true;
+        true
+    }
+
+    /// Whether the admins have removed a node.
+    pub(super) fn is_removed(&self, node: u64) -> bool {
+        self.newest.node(NodeId(node)).is_some_and(|row: &NodeRow| row.standing == Standing::Removed)
+    }
+
+    /// Nodes that must be there in the end: those that take part and run.
+    pub(super) fn members(&self) -> Vec<u64> {
+        self.living().into_iter().filter(|node| !self.is_removed(*node)).collect()
+    }
+
+    /// After healing a quorum runs.
+    pub(super) fn quorum_runs(&self) -> Verdict {
+        let members = self.members();
+        let voters: Vec<u64> = self.newest.voters().map(|row| row.id.0).collect();
+        let run = voters.iter().filter(|id| members.contains(id)).count();
+        hold("convergence", run * 2 > voters.len(), || format!("after healing {run} of the voters {voters:?} run"))
+    }
+}
