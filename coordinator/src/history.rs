@@ -304,9 +304,10 @@ struct Writer {
 
 impl Writer {
     fn run(self, told: &Receiver<Told>) {
+        let mut rows = Rows::default();
         while let Ok(first) = told.recv() {
             let Gathered { batch, index, movements, .. } = gather(first, told);
-            if let Err(error) = self.write(batch) {
+            if let Err(error) = self.write(batch, &mut rows) {
                 // Ending drops `progress`, by which everybody who waits learns of it.
                 tracing::error!(%error, "write statement index: it stops until the next start");
                 return;
@@ -323,9 +324,9 @@ impl Writer {
         }
     }
 
-    fn write(&self, told: Vec<Told>) -> Result<(), StoreError> {
+    fn write(&self, told: Vec<Told>, rows: &mut Rows) -> Result<(), StoreError> {
         let known = self.shelf.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (mut meta, mut rows) = (known.clone(), Rows::default());
+        let mut meta = known.clone();
         for told in told {
             match told {
                 Told::Snapshot { index, movements } if movements > meta.sequence => {

@@ -9,7 +9,7 @@
 
 use super::{
     Record,
-    store::{Store, StoreError},
+    store::{Row, Store, StoreError},
 };
 use matrixai_state::{
     Movement,
@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 const MERGED: usize = 8;
 /// Rows of a run above which it is not merged any more: some 65 MB of rows.
 const RUN_ROWS_MAX: u64 = 3 << 17;
-/// Bytes of rows in a block, at least; the last row may exceed it.
-const BLOCK_BYTES: usize = 32 << 10;
+/// Rows whose memory is kept from one run to the next.
+const KEPT_ROWS: usize = 1 << 16;
 /// Bytes of a row before its rest.
 const HEAD_BYTES: usize = 20 + 8 + 4;
 
@@ -41,7 +41,7 @@ struct Run {
     rows: u64,
 }
 
-/// Encoded rows, in the order of their sequence numbers until they are sorted.
+/// Encoded rows.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     bytes: Vec<u8>,
@@ -117,42 +117,40 @@ impl Rows {
         Ok(())
     }
 
-    /// Adds rows that come after these.
-    fn join(&mut self, rows: Rows) {
-        if self.places.is_empty() {
-            *self = rows;
-            return;
-        }
-        let base = self.bytes.len();
-        self.bytes.extend_from_slice(&rows.bytes);
-        let moved = |place: Place| Place { start: base + place.start, end: base + place.end, ..place };
-        self.places.extend(rows.places.into_iter().map(moved));
+    /// The rows, sorted by account.
+    fn sorted(&mut self) -> impl Iterator<Item = Row<'_>> {
+        // Stable: it makes use of the order within the runs that were merged. Most comparisons end with the first eight bytes.
+        let first = |place: &Place| u64::from_be_bytes(*place.account.0.first_chunk().unwrap_or(&[0; 8]));
+        self.places.sort_by(|a, b| {
+            let rest = || (a.account, a.sequence).cmp(&(b.account, b.sequence));
+            first(a).cmp(&first(b)).then_with(rest)
+        });
+        let bytes = &self.bytes;
+        self.places.iter().map(|place| Row {
+            account: place.account,
+            sequence: place.sequence,
+            bytes: &bytes[place.start..place.end],
+        })
     }
 
-    /// Blocks of the rows, sorted; each with the place of its first row.
-    fn blocks(mut self) -> Vec<(Place, Vec<u8>)> {
-        // Stable: it makes use of the order within the runs that were merged.
-        self.places.sort_by_key(|place| (place.account, place.sequence));
-        let mut blocks: Vec<(Place, Vec<u8>)> = Vec::new();
-        for place in self.places {
-            let row = &self.bytes[place.start..place.end];
-            match blocks.last_mut() {
-                Some((_, block)) if block.len() < BLOCK_BYTES => block.extend_from_slice(row),
-                Some(_) | None => {
-                    let mut block = Vec::with_capacity(BLOCK_BYTES + 512);
-                    block.extend_from_slice(row);
-                    blocks.push((place, block));
-                }
-            }
-        }
-        blocks
+    /// Makes room for others; memory for as many as are gathered is kept, not that of a merge.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.bytes.shrink_to(KEPT_ROWS * 256);
+        self.places.shrink_to(KEPT_ROWS);
     }
 }
 
 impl Runs {
-    /// Adds rows, which come after all that are there, with a batch that is yet to be applied together with these runs. Answers
-    /// the runs whose files are to be removed once that is on the disk.
-    pub(super) fn add(&mut self, store: &Store, rows: Rows, batch: &mut sled::Batch) -> Result<Vec<u64>, StoreError> {
+    /// Adds rows, which come after all that are there, with a batch that is yet to be applied together with these runs, and leaves
+    /// none. Answers the runs whose files are to be removed once that is on the disk.
+    pub(super) fn add(
+        &mut self,
+        store: &Store,
+        rows: &mut Rows,
+        batch: &mut sled::Batch,
+    ) -> Result<Vec<u64>, StoreError> {
         if rows.len() == 0 {
             return Ok(Vec::new());
         }
@@ -164,16 +162,13 @@ impl Runs {
             count = rows.len() as u64 + merged.iter().map(|run: &Run| run.rows).sum::<u64>();
             level += 1;
         }
-        let mut all = Rows::default();
         for run in &merged {
-            all.append(&store.rows(run.id)?)?;
+            rows.append(&store.rows(run.id)?)?;
             Store::forget(run.id, batch);
         }
-        all.join(rows);
-        let run = Run { id: self.next, level, rows: all.len() as u64 };
-        let blocks = all.blocks();
-        let of_file = blocks.iter().map(|(first, block)| (first.account, first.sequence, block.as_slice()));
-        store.create(run.id, of_file, batch)?;
+        let run = Run { id: self.next, level, rows: rows.len() as u64 };
+        store.create(run.id, rows.sorted(), batch)?;
+        rows.clear();
         self.next += 1;
         self.runs.push(run);
         Ok(merged.iter().map(|run| run.id).collect())
@@ -313,7 +308,7 @@ mod tests {
                 all.push(crate::history::record(round, 7, movement));
             }
             let mut batch = sled::Batch::default();
-            let doomed = runs.add(&store, rows, &mut batch).unwrap();
+            let doomed = runs.add(&store, &mut rows, &mut batch).unwrap();
             store.apply(batch).unwrap();
             store.remove(&doomed).unwrap();
             most = most.max(runs.runs.len());

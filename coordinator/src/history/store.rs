@@ -8,7 +8,7 @@ use matrixai_state::ids::AccountId;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,10 @@ const CACHE_BYTES: u64 = 8 << 20;
 const SLED_FILE: &str = "db";
 /// First byte of the key of a run's list of blocks.
 const BLOCKS: u8 = b'b';
+/// Bytes of rows in a block, at least; the last row may exceed it.
+const BLOCK_ROWS_BYTES: u32 = 32 << 10;
+/// Bytes written at once.
+const WRITE_BYTES: usize = 1 << 18;
 /// Bytes of one block in such a list.
 const BLOCK_BYTES: usize = 20 + 8 + 8 + 4;
 
@@ -45,6 +49,14 @@ pub(super) enum StoreError {
 pub(super) struct Store {
     db: sled::Db,
     folder: PathBuf,
+}
+
+/// A row as it is written: whose and which it is, and its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) account: AccountId,
+    pub(super) sequence: u64,
+    pub(super) bytes: &'a [u8],
 }
 
 /// Where a block of rows lies in its run's file, and what its first row is.
@@ -86,24 +98,30 @@ impl Store {
         File::open(&path).and_then(|file| file.sync_data()).map_err(of(&path))
     }
 
-    /// Writes a run's file, whose blocks begin with these rows, and puts its list of blocks into a batch.
+    /// Writes a run's file of these rows, and puts its list of blocks into a batch.
     pub(super) fn create<'a>(
         &self,
         run: u64,
-        blocks: impl Iterator<Item = (AccountId, u64, &'a [u8])>,
+        rows: impl Iterator<Item = Row<'a>>,
         batch: &mut sled::Batch,
     ) -> Result<(), StoreError> {
         let path = self.path(run);
-        let (mut file, mut list, mut offset) = (File::create(&path).map_err(of(&path))?, Vec::new(), 0_u64);
-        for (account, sequence, bytes) in blocks {
+        let mut file = BufWriter::with_capacity(WRITE_BYTES, File::create(&path).map_err(of(&path))?);
+        let (mut list, mut block): (Vec<u8>, Option<Block>) = (Vec::new(), None);
+        for Row { account, sequence, bytes } in rows {
             file.write_all(bytes).map_err(of(&path))?;
             let length = u32::try_from(bytes.len()).map_err(|error| StoreError::Format(error.to_string()))?;
-            list.extend_from_slice(&account.0);
-            list.extend_from_slice(&sequence.to_be_bytes());
-            list.extend_from_slice(&offset.to_be_bytes());
-            list.extend_from_slice(&length.to_be_bytes());
-            offset += u64::from(length);
+            match &mut block {
+                Some(block) if block.length < BLOCK_ROWS_BYTES => block.length += length,
+                filling => {
+                    let offset = filling.as_ref().map_or(0, |full| full.offset + u64::from(full.length));
+                    filling.iter().for_each(|full| full.put(&mut list));
+                    *filling = Some(Block { account, sequence, offset, length });
+                }
+            }
         }
+        block.iter().for_each(|last| last.put(&mut list));
+        let file = file.into_inner().map_err(|error| of(&path)(error.into_error()))?;
         file.sync_data().map_err(of(&path))?;
         batch.insert(key(run).as_slice(), list);
         Ok(())
@@ -182,6 +200,15 @@ impl RunFile {
         let mut bytes = vec![0; block.length as usize];
         let found = self.file.seek(SeekFrom::Start(block.offset)).and_then(|_| self.file.read_exact(&mut bytes));
         found.map_err(of(&self.path)).map(|()| bytes)
+    }
+}
+
+impl Block {
+    fn put(&self, list: &mut Vec<u8>) {
+        list.extend_from_slice(&self.account.0);
+        list.extend_from_slice(&self.sequence.to_be_bytes());
+        list.extend_from_slice(&self.offset.to_be_bytes());
+        list.extend_from_slice(&self.length.to_be_bytes());
     }
 }
 
