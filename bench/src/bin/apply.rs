@@ -13,6 +13,10 @@ use matrixai_bench::{
 use matrixai_state::{measure, money::Money};
 use serde_json::json;
 
+/// As in the product's binary: how memory lies decides much of what is measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Transfers of one entry.
 const PER_ENTRY: usize = 1_024;
 /// Transfers of a batched envelope.

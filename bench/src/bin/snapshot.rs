@@ -16,6 +16,10 @@ use matrixai_state::snapshot::{Chunks, Loader};
 use serde_json::json;
 use std::{thread, time::Instant};
 
+/// As in the product's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Transfers of one entry, which is a batch here: what one call of `State::apply` does.
 const PER_ENTRY: usize = 1_024;
 /// Entries of a run.

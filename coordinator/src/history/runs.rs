@@ -290,7 +290,7 @@ mod tests {
             balance: Money::minor(u128::from(sequence)).unwrap(),
             held: Money::ZERO,
             reference: None,
-            memo: (!memo.is_empty()).then(|| memo.into()),
+            memo: (!memo.is_empty()).then(|| memo.as_str().into()),
         }
     }
 

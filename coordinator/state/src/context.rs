@@ -1,11 +1,11 @@
 //! What a handler knows besides the state, and where it leaves what happened.
 
 use crate::{
-    effect::{Cause, Effect, Event, Movement, Reference},
+    effect::{Cause, Effect, Event, Memo, Movement, Reference},
     ids::{AccountId, CommandId, Key, MachineId, made_id},
     market::matching::Budget,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 /// The surroundings of one command, or of time-driven work (whose key and command id are zeros).
 #[derive(Debug)]
@@ -83,5 +83,5 @@ pub(crate) struct About<'a> {
     pub(crate) cause: Cause,
     pub(crate) counterparty: Option<AccountId>,
     pub(crate) reference: Option<Reference>,
-    pub(crate) memo: Option<&'a Arc<str>>,
+    pub(crate) memo: Option<&'a Memo>,
 }

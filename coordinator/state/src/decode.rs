@@ -62,6 +62,8 @@ pub(crate) enum Read<'a> {
         place: Option<Place>,
         amount: Money,
         memo: &'a str,
+        /// Where the memo is in the text of all memos that were read with it.
+        memo_at: u32,
         open: bool,
     },
     /// Any other command.
@@ -194,6 +196,7 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
                 place: None,
                 amount,
                 memo,
+                memo_at: 0,
                 open,
             }))
         }

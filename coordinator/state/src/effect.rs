@@ -5,7 +5,7 @@ use crate::{
     money::Money,
     outcome::Outcome,
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 /// A hint to act. At least once, and recomputable from the state: a new leader asks `owed()` and the beacon instead.
 /// Closed and append-only.
@@ -90,6 +90,55 @@ impl fmt::Display for Cause {
     }
 }
 
+/// A memo: a part of a text that the memos of many movements share, so that none needs memory of its own.
+#[derive(Clone)]
+pub struct Memo {
+    all: Arc<str>,
+    from: u32,
+    to: u32,
+}
+
+impl Memo {
+    /// The memo of this many bytes at a place of a text; none of no bytes.
+    pub(crate) fn within(all: &Arc<str>, from: u32, bytes: usize) -> Option<Self> {
+        let to = from.checked_add(u32::try_from(bytes).ok()?)?;
+        (to > from).then(|| Self { all: Arc::clone(all), from, to })
+    }
+
+    /// A memo by itself; none of no bytes.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::within(&Arc::from(text), 0, text.len())
+    }
+}
+
+impl Deref for Memo {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.all.get(self.from as usize..self.to as usize).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Memo {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Memo {}
+
+impl From<&str> for Memo {
+    fn from(text: &str) -> Self {
+        Self { all: Arc::from(text), from: 0, to: u32::try_from(text.len()).unwrap_or(u32::MAX) }
+    }
+}
+
+impl fmt::Debug for Memo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 /// What a movement belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
@@ -120,8 +169,8 @@ pub struct Movement {
     pub held: Money,
     /// What it belongs to.
     pub reference: Option<Reference>,
-    /// A transfer's or hold's memo, which its movements share; never an empty one.
-    pub memo: Option<Arc<str>>,
+    /// A transfer's or hold's memo; never an empty one.
+    pub memo: Option<Memo>,
 }
 
 impl Movement {

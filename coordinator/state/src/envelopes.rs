@@ -11,7 +11,7 @@ use crate::{
     command::Command,
     context::Context,
     decode::{self, Opened, Read, Unreadable},
-    effect::EnvelopeResult,
+    effect::{EnvelopeResult, Memo},
     ids::AccountId,
     ledger, limits, market,
     outcome::{Outcome, Refusal},
@@ -25,6 +25,9 @@ use std::{hint::black_box, sync::Arc, vec::Drain};
 /// Commands that are read ahead, whole envelopes: their rows should still be in the caches when their turn comes.
 const AHEAD: usize = 48;
 
+/// Bytes of an entry that usually make a movement: half a transfer with a memo or an envelope of its own.
+const BYTES_A_MOVEMENT: usize = 128;
+
 /// An envelope that was read, and what was found ahead for it.
 struct Prepared<'a> {
     opened: Opened<'a>,
@@ -34,7 +37,6 @@ struct Prepared<'a> {
     opens_account: bool,
     signer_hash: u64,
     signer: Option<Place>,
-    account_hash: u64,
     account: Option<(AccountId, Place)>,
 }
 
@@ -42,7 +44,10 @@ struct Prepared<'a> {
 pub(crate) fn apply_all(state: &mut State, ctx: &mut Context, envelopes: &[&[u8]]) -> Vec<EnvelopeResult> {
     let mut results = Vec::with_capacity(envelopes.len());
     let (mut group, mut commands) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
-    let (mut hashes, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut hashes, mut outcomes, mut text) = (Vec::new(), Vec::new(), String::new());
+    // Two lines for each transfer that there can be, or the list would be copied as it grows.
+    let bytes = envelopes.iter().fold(0usize, |sum, bytes| sum.saturating_add(bytes.len()));
+    ctx.movements.reserve(bytes / BYTES_A_MOVEMENT);
     let mut left = envelopes.iter();
     while !left.as_slice().is_empty() {
         while commands.len() < AHEAD && group.len() < AHEAD {
@@ -50,10 +55,11 @@ pub(crate) fn apply_all(state: &mut State, ctx: &mut Context, envelopes: &[&[u8]
             group.push(read(bytes, &mut commands));
         }
         look_up(state, &mut group, &mut commands, &mut hashes);
+        let memos = share_memos(&mut commands, &mut text);
         let mut commands = commands.drain(..);
         for read in group.drain(..) {
             results.push(match read {
-                Ok(prepared) => apply_one(state, ctx, &prepared, &mut commands, &mut outcomes),
+                Ok(prepared) => apply_one(state, ctx, &prepared, &mut commands, &memos, &mut outcomes),
                 Err(unreadable) => {
                     let Unreadable { key, command_id, refusal } = *unreadable;
                     EnvelopeResult { key, command_id, index: ctx.index, outcomes: Arc::from([refusal.into()]) }
@@ -71,10 +77,11 @@ fn read<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<Prepared<'a
     let opens_account =
         matches!(own.first(), Some(Read::Other(command)) if matches!(**command, Command::CreateAccount(_)));
     let commands = own.len();
-    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None, account_hash: 0, account: None })
+    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None, account: None })
 }
 
-/// Finds the rows of signers, their accounts and receivers, step by step for all.
+/// Finds the rows of signers, their accounts and receivers, step by step for all: each loop waits once for the memory that
+/// all its rounds need, and the next finds it in the caches.
 fn look_up(
     state: &State,
     group: &mut [Result<Prepared<'_>, Box<Unreadable>>],
@@ -82,7 +89,7 @@ fn look_up(
     hashes: &mut Vec<u64>,
 ) {
     let State { keys, accounts, windows, .. } = state;
-    let mut seen = 0;
+    let mut seen = 0u64;
     for prepared in group.iter_mut().flatten() {
         prepared.signer_hash = keys.hash(&prepared.opened.key);
         seen ^= keys.touch(prepared.signer_hash);
@@ -94,8 +101,20 @@ fn look_up(
         seen ^= accounts.touch(hash);
         hashes.push(hash);
     }
+    for prepared in group.iter().flatten() {
+        seen ^= keys.fetch(prepared.signer_hash);
+    }
+    for hash in hashes.iter() {
+        seen ^= accounts.fetch(*hash);
+    }
     for prepared in group.iter_mut().flatten() {
         prepared.signer = keys.find_hashed(prepared.signer_hash, &prepared.opened.key);
+        let Some(signer) = prepared.signer else { continue };
+        seen ^= windows.touch(signer, &prepared.opened.command_id);
+        if let Some(KeyOwner::Account(account, place)) = keys.at(signer) {
+            prepared.account = Some((*account, *place));
+            seen ^= accounts.fetch_at(*place);
+        }
     }
     let transfers = commands.iter_mut().filter_map(|command| match command {
         Read::Transfer { to, place, .. } => Some((to, place)),
@@ -103,24 +122,21 @@ fn look_up(
     });
     for ((to, place), hash) in transfers.zip(hashes.iter()) {
         *place = accounts.find_hashed(*hash, to);
-        seen ^= place.and_then(|place| accounts.at(place)).map_or(0, ledger::look_at);
-    }
-    for prepared in group.iter_mut().flatten() {
-        let Some(signer) = prepared.signer else { continue };
-        seen ^= windows.touch(signer, &prepared.opened.command_id);
-        if let Some(KeyOwner::Account(account)) = keys.at(signer) {
-            prepared.account_hash = accounts.hash(account);
-            seen ^= accounts.touch(prepared.account_hash);
-        }
-    }
-    for prepared in group.iter_mut().flatten() {
-        let Some(KeyOwner::Account(account)) = prepared.signer.and_then(|signer| keys.at(signer)) else { continue };
-        prepared.account = accounts.find_hashed(prepared.account_hash, account).map(|place| (*account, place));
-        let row = prepared.account.and_then(|(_, place)| accounts.at(place));
-        seen ^= row.map_or(0, ledger::look_at);
     }
     // Or the compiler would leave out what nobody uses.
     black_box(seen);
+}
+
+/// Puts the memos of transfers into one text.
+fn share_memos(commands: &mut [Read<'_>], text: &mut String) -> Arc<str> {
+    text.clear();
+    for command in commands {
+        let Read::Transfer { memo, memo_at, .. } = command else { continue };
+        // Commands that are read together have at most two payloads of 1 MiB.
+        *memo_at = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        text.push_str(memo);
+    }
+    Arc::from(text.as_str())
 }
 
 fn apply_one(
@@ -128,6 +144,7 @@ fn apply_one(
     ctx: &mut Context,
     prepared: &Prepared<'_>,
     commands: &mut Drain<'_, Read<'_>>,
+    memos: &Arc<str>,
     outcomes: &mut Vec<Outcome>,
 ) -> EnvelopeResult {
     let Opened { key, command_id, expires_ms, payload, .. } = prepared.opened;
@@ -154,7 +171,7 @@ fn apply_one(
     outcomes.clear();
     for (position, command) in (0u32..).zip(commands.by_ref().take(prepared.commands)) {
         ctx.position = position;
-        outcomes.push(apply_command(state, ctx, prepared, command));
+        outcomes.push(apply_command(state, ctx, prepared, command, memos));
         if ctx.rematch {
             market::try_match(state, ctx);
         }
@@ -168,20 +185,27 @@ fn apply_one(
     result(ctx.index, windows::shared(outcomes))
 }
 
-fn apply_command(state: &mut State, ctx: &mut Context, prepared: &Prepared<'_>, command: Read<'_>) -> Outcome {
+fn apply_command(
+    state: &mut State,
+    ctx: &mut Context,
+    prepared: &Prepared<'_>,
+    command: Read<'_>,
+    memos: &Arc<str>,
+) -> Outcome {
     match command {
-        Read::Transfer { to, place, amount, memo, open } => {
+        Read::Transfer { to, place, amount, memo, memo_at, open } => {
             let owner = match prepared.signer {
                 Some(signer) => state.keys.at(signer),
                 None => state.keys.get(&ctx.key),
             };
             let from = match owner {
-                Some(KeyOwner::Account(account)) => *account,
+                Some(KeyOwner::Account(account, _)) => *account,
                 Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => return Refusal::Forbidden.into(),
                 None => return Refusal::UnknownSigner.into(),
             };
             let from_place = prepared.account.filter(|(account, _)| *account == from).map(|(_, place)| place);
             let places = (from_place, place);
+            let memo = Memo::within(memos, memo_at, memo.len());
             ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo, open })
         }
         Read::Other(command) => state.apply_command(ctx, *command).into(),
@@ -208,7 +232,7 @@ fn admit(state: &State, ctx: &Context, prepared: &Prepared<'_>, signer: Option<P
             Err(Refusal::Revoked)
         }
         Some(KeyOwner::Node(node)) if !state.takes_part(*node) => Err(Refusal::NodeRemoved),
-        Some(KeyOwner::Account(_) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
+        Some(KeyOwner::Account(..) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
     }
 }
 

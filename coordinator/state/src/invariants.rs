@@ -68,7 +68,9 @@ impl State {
     fn keys(&self) -> Result<(), String> {
         for (key, owner) in self.keys.iter() {
             let known = match owner {
-                KeyOwner::Account(id) => self.account(*id).is_some_and(|row| row.key == Some(*key)),
+                KeyOwner::Account(id, place) => {
+                    self.accounts.at(*place).is_some_and(|row| row.id == *id && row.key == Some(*key))
+                }
                 KeyOwner::Machine(id) => self.machine(*id).is_some_and(|row| row.key == *key),
                 KeyOwner::Node(id) => self.node(*id).is_some_and(|node| node.key == *key),
             };

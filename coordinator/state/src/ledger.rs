@@ -14,7 +14,7 @@ use crate::{
     accounts::{AccountRole, AccountRow},
     command::FaucetDraw,
     context::{About, Context},
-    effect::{Cause, Movement, Reference},
+    effect::{Cause, Memo, Movement, Reference},
     ids::{AccountId, JobId},
     limits,
     money::Money,
@@ -24,7 +24,6 @@ use crate::{
     state::State,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Longest memo of a transfer, bytes.
 pub const MEMO_BYTES_MAX: usize = 256;
@@ -100,26 +99,26 @@ pub(crate) fn faucet_draw(state: &mut State, ctx: &mut Context, account: Account
 }
 
 /// A movement of money that somebody asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Transfer<'a> {
+#[derive(Debug)]
+pub(crate) struct Transfer {
     pub(crate) from: AccountId,
     pub(crate) to: AccountId,
     /// The places of the two rows, where they are known.
     pub(crate) places: (Option<Place>, Option<Place>),
     pub(crate) amount: Money,
-    pub(crate) memo: &'a str,
+    pub(crate) memo: Option<Memo>,
     /// Open the receiver if there is none.
     pub(crate) open: bool,
 }
 
 /// Moves money from one account to another. With `open`, a receiver that does not exist is opened: with at least what
 /// every account must keep, and without a key until whoever holds it takes the account over.
-pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer<'_>) -> Outcome {
+pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer) -> Outcome {
     let Transfer { from, to, places, amount, memo, open } = transfer;
     if amount.is_zero() {
         return Refusal::ZeroAmount.into();
     }
-    if memo.len() > MEMO_BYTES_MAX {
+    if memo.as_ref().is_some_and(|memo| memo.len() > MEMO_BYTES_MAX) {
         return Refusal::MemoTooLong.into();
     }
     if to == from {
@@ -151,22 +150,11 @@ pub(crate) fn transfer(state: &mut State, ctx: &mut Context, transfer: Transfer<
         state.accounts.insert(to, AccountRow::new(to, None, AccountRole::User, ctx.now_ms));
         state.accounts.find(&to).expect("the row was put there just now")
     });
-    let memo = memo_of(memo);
     let about =
         |other| About { cause: Cause::Transfer, counterparty: Some(other), reference: None, memo: memo.as_ref() };
     change_at(state, ctx, from_place, Change::LoseBalance(amount), about(to));
     change_at(state, ctx, to_place, Change::GainBalance(amount), about(from));
     Outcome::DONE
-}
-
-/// Reads what a transfer reads of a row, so that it is in the caches when the transfer comes.
-pub(crate) fn look_at(row: &AccountRow) -> u64 {
-    row.balance.units() as u64 ^ row.role as u64
-}
-
-/// A memo that several movements share; nothing for none.
-fn memo_of(memo: &str) -> Option<Arc<str>> {
-    (!memo.is_empty()).then(|| Arc::from(memo))
 }
 
 /// Free money of an account; nothing for one that does not exist.

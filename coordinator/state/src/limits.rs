@@ -116,7 +116,7 @@ fn left_after(state: &State, key: &Key, commands: usize, now_ms: u64) -> Result<
         return Ok(None);
     }
     let account = match state.keys.get(key) {
-        Some(KeyOwner::Account(account)) => *account,
+        Some(KeyOwner::Account(account, _)) => *account,
         Some(KeyOwner::Machine(machine)) => match state.machines.get(machine) {
             Some(row) => row.owner,
             None => return Ok(None),

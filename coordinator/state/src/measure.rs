@@ -18,6 +18,7 @@ const AHEAD: usize = 48;
 /// Applies transfers (from, to, amount) and returns how many were done, and their movements.
 pub fn transfers(state: &mut State, transfers: &[(AccountId, AccountId, Money)]) -> (usize, Vec<Movement>) {
     let mut ctx = Context::new(state.index(), state.now_ms());
+    ctx.movements.reserve(transfers.len().saturating_mul(2));
     let mut done = 0usize;
     let mut hashes = Vec::with_capacity(AHEAD);
     let mut places = Vec::with_capacity(AHEAD);
@@ -30,19 +31,18 @@ pub fn transfers(state: &mut State, transfers: &[(AccountId, AccountId, Money)])
             seen ^= accounts.touch(both.0) ^ accounts.touch(both.1);
             hashes.push(both);
         }
+        for hashes in &hashes {
+            seen ^= accounts.fetch(hashes.0) ^ accounts.fetch(hashes.1);
+        }
         places.clear();
         for ((from, to, _), hashes) in group.iter().zip(&hashes) {
-            let both = (accounts.find_hashed(hashes.0, from), accounts.find_hashed(hashes.1, to));
-            for place in [both.0, both.1].into_iter().flatten() {
-                seen ^= accounts.at(place).map_or(0, ledger::look_at);
-            }
-            places.push(both);
+            places.push((accounts.find_hashed(hashes.0, from), accounts.find_hashed(hashes.1, to)));
         }
         black_box(seen);
         for ((from, to, amount), places) in group.iter().zip(&places) {
             let (from, to, amount, places) = (*from, *to, *amount, *places);
             let outcome =
-                ledger::transfer(state, &mut ctx, Transfer { from, to, places, amount, memo: "", open: false });
+                ledger::transfer(state, &mut ctx, Transfer { from, to, places, amount, memo: None, open: false });
             done = done.saturating_add(usize::from(outcome == Outcome::DONE));
         }
     }

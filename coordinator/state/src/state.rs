@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     decode, drilling,
     drilling::{CampaignRow, UnitRow},
-    effect::Applied,
+    effect::{Applied, Memo},
     envelopes,
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
@@ -41,7 +41,7 @@ use crate::{
     part::{self, BadPage, Cursor, Part},
     plants::{Plant, planted},
     power::PowerRow,
-    registry::Registry,
+    registry::{Place, Record, Registry},
     roots::{self, EpochRow},
     rules,
     table::Table,
@@ -55,9 +55,39 @@ use std::sync::Arc;
 /// Whose a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum KeyOwner {
-    Account(AccountId),
+    /// And the place of its row, which it keeps.
+    Account(AccountId, Place),
     Machine(MachineId),
     Node(NodeId),
+}
+
+/// A key and whose it is, within one line of the processor's caches.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[repr(align(64))]
+pub(crate) struct KeyRow {
+    key: Key,
+    owner: KeyOwner,
+}
+
+impl Record for KeyRow {
+    type Key = Key;
+    type Value = KeyOwner;
+
+    fn of(key: Key, owner: KeyOwner) -> Self {
+        Self { key, owner }
+    }
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn value(&self) -> &KeyOwner {
+        &self.owner
+    }
+
+    fn value_mut(&mut self) -> &mut KeyOwner {
+        &mut self.owner
+    }
 }
 
 /// Who signs with a key. Machines that were revoked sign nothing and are not signers.
@@ -172,8 +202,8 @@ state! {
     }
     tables {
         // Accounts and money.
-        accounts: Registry<AccountId, AccountRow>,
-        keys: Registry<Key, KeyOwner>,
+        accounts: Registry<AccountRow>,
+        keys: Registry<KeyRow>,
         holds: Table<JobId, HoldRow>,
         faucet: Table<AccountId, FaucetRow>,
         // Administration. `staff`: accounts that are more than users. `limits`: of accounts that have their own.
@@ -245,7 +275,8 @@ impl State {
         for key in &genesis.admin_keys {
             let id = AccountId::of_key(&state.cluster_id, key);
             state.accounts.insert(id, AccountRow::new(id, Some(*key), AccountRole::Admin, genesis.created_ms));
-            state.keys.insert(*key, KeyOwner::Account(id));
+            let place = state.accounts.find(&id).expect("the row was put there just now");
+            state.keys.insert(*key, KeyOwner::Account(id, place));
             state.staff.insert(id, AccountRole::Admin);
         }
         Ok(state)
@@ -285,7 +316,7 @@ impl State {
     pub(crate) fn apply_command(&mut self, ctx: &mut Context, command: Command) -> Result<Outcome, Refusal> {
         let owner = self.keys.get(&ctx.key).copied();
         let account = || match owner {
-            Some(KeyOwner::Account(account)) => Ok(account),
+            Some(KeyOwner::Account(account, _)) => Ok(account),
             Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
@@ -294,12 +325,12 @@ impl State {
         let participant = || role.clone();
         let machine = || match owner {
             Some(KeyOwner::Machine(machine)) => Ok(machine),
-            Some(KeyOwner::Account(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+            Some(KeyOwner::Account(..) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
         let node = || match owner {
             Some(KeyOwner::Node(node)) => Ok(node),
-            Some(KeyOwner::Account(_) | KeyOwner::Machine(_)) => Err(Refusal::Forbidden),
+            Some(KeyOwner::Account(..) | KeyOwner::Machine(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
         Ok(match command {
@@ -311,7 +342,14 @@ impl State {
                 ledger::transfer(
                     self,
                     ctx,
-                    ledger::Transfer { from, to: c.to, places, amount: c.amount, memo: &c.memo, open: c.open },
+                    ledger::Transfer {
+                        from,
+                        to: c.to,
+                        places,
+                        amount: c.amount,
+                        memo: Memo::of(&c.memo),
+                        open: c.open,
+                    },
                 )
             }
             Command::EnrolMachine(c) => machines::enrol(self, ctx, participant()?, &c),

@@ -53,7 +53,7 @@ impl State {
     /// Who signs with a key; nobody for a revoked machine's or a removed node's.
     pub fn key_role(&self, key: &Key) -> Option<Signer> {
         match self.keys.get(key)? {
-            KeyOwner::Account(account) => Some(Signer::Account(*account)),
+            KeyOwner::Account(account, _) => Some(Signer::Account(*account)),
             KeyOwner::Machine(machine) => {
                 let row = self.machines.get(machine).filter(|row| !row.revoked)?;
                 Some(Signer::Machine(row.id, row.owner))

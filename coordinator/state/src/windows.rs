@@ -18,13 +18,16 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    hint::black_box,
     sync::{Arc, LazyLock, OnceLock},
 };
 
 /// Unexpired envelopes of one key.
 pub const WINDOW_ENVELOPES_MAX: u32 = 65_536;
 /// Envelopes forgotten in one entry. An entry of 1 MiB cannot hold as many, so forgetting keeps up with remembering.
-const FORGOTTEN_PER_ENTRY_MAX: u32 = 8_192;
+const FORGOTTEN_PER_ENTRY_MAX: usize = 8_192;
+/// Of these, those whose places in the index are fetched together.
+const FORGOTTEN_TOGETHER: usize = 32;
 /// Envelopes of a page.
 const PAGE: usize = 64;
 /// Pages of a group: a view copies one pointer a group.
@@ -158,7 +161,7 @@ impl Windows {
 
     /// Fetches the beginning of the search; see [`Index::touch`].
     pub(crate) fn touch(&self, signer: Place, id: &CommandId) -> u64 {
-        self.derived().index.touch(hash(self.hash_key, signer, id))
+        self.derived().index.touch(hash(self.hash_key, signer, id)) ^ u64::from(self.count(signer))
     }
 
     /// Unexpired envelopes of a signer.
@@ -187,17 +190,24 @@ impl Windows {
 
     /// Forgets envelopes whose second of expiry has passed, a bounded number; they are refused as expired from now on.
     pub(crate) fn expire(&mut self, now_ms: u64) {
-        for _ in 0..FORGOTTEN_PER_ENTRY_MAX {
+        let mut left = FORGOTTEN_PER_ENTRY_MAX;
+        let mut some = Vec::with_capacity(FORGOTTEN_TOGETHER);
+        while left > 0 {
             let Some(mut due) = self.derived_mut().due.first_entry() else { return };
             // An envelope is good up to and including its expiry.
             if due.key().saturating_add(1).saturating_mul(BUCKET_MS) > now_ms {
                 return;
             }
-            let number = due.get_mut().pop_front();
+            let count = due.get().len().min(FORGOTTEN_TOGETHER).min(left);
+            some.extend(due.get_mut().drain(..count));
             if due.get().is_empty() {
                 due.remove();
             }
-            self.forget(number.expect("no second without envelopes is kept"));
+            left = left.saturating_sub(count);
+            // Their entries in the index are anywhere in memory: fetch them all before any is waited for.
+            let rows = some.iter().filter_map(|number| self.low(*number as u32));
+            black_box(rows.fold(0, |seen, row| seen ^ self.touch(row.signer, &row.id)));
+            some.drain(..).for_each(|number| self.forget(number));
         }
     }
 

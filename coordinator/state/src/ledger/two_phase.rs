@@ -4,12 +4,12 @@
 //! money until the hold lapses; the payer has its expiry. Whatever is not taken goes back in the same entry. A hold that is
 //! over leaves no row: the statements of both sides tell what became of it, by its id.
 
-use super::{Change, MEMO_BYTES_MAX, change_at, memo_of};
+use super::{Change, MEMO_BYTES_MAX, change_at};
 use crate::{
     accounts::AccountRole,
     command::{HoldFunds, PostHold, VoidHold},
     context::{About, Context},
-    effect::{Cause, Reference},
+    effect::{Cause, Memo, Reference},
     expiry::Timer,
     ids::{AccountId, HoldId},
     invariants::ensure,
@@ -19,7 +19,7 @@ use crate::{
     state::State,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// Longest life of a hold, seconds: 30 days.
 pub const HOLD_S_MAX: u64 = 30 * 86_400;
@@ -98,7 +98,7 @@ pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: 
         return Refusal::IdReused.into();
     }
     let expires_ms = ctx.now_ms.saturating_add(duration_s.saturating_mul(1_000));
-    let shared = memo_of(memo);
+    let shared = Memo::of(memo);
     change_at(state, ctx, place, Change::Hold(amount), about(Cause::HoldPlaced, to, id, shared.as_ref()));
     count(state, place, |open| open.saturating_add(1));
     state.timers.insert((expires_ms, Timer::Hold(id)), ());
@@ -165,7 +165,7 @@ fn close(state: &mut State, ctx: &mut Context, hold: HoldId, taken: Money, back:
     let place = |account| state.accounts.find(&account).expect("accounts are never removed");
     let (payers, receivers) = (place(payer), place(to));
     count(state, payers, |open| open.checked_sub(1).expect("what is closed was counted when it was opened"));
-    let memo = memo_of(&memo);
+    let memo = Memo::of(&memo);
     if !taken.is_zero() {
         let about = |other| about(Cause::HoldPosted, other, id, memo.as_ref());
         change_at(state, ctx, payers, Change::LoseHeld(taken), about(to));
@@ -177,7 +177,7 @@ fn close(state: &mut State, ctx: &mut Context, hold: HoldId, taken: Money, back:
     }
 }
 
-fn about(cause: Cause, counterparty: AccountId, hold: HoldId, memo: Option<&Arc<str>>) -> About<'_> {
+fn about(cause: Cause, counterparty: AccountId, hold: HoldId, memo: Option<&Memo>) -> About<'_> {
     About { cause, counterparty: Some(counterparty), reference: Some(Reference::Hold(hold)), memo }
 }
 
