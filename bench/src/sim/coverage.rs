@@ -1,13 +1,49 @@
 //! What a campaign has seen: every command with every outcome it had, every fault, every point where something died.
 
-use super::{entries::Said, faults::When};
+use super::{
+    entries::Said,
+    faults::{TASKS, When},
+};
 use matrixai_coordinator::core::Reply;
 use matrixai_proto::v1::command::Kind;
+use matrixai_state::Refusal;
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem::{Discriminant, discriminant},
 };
+
+/// Every command, as [`Kind`] names it.
+const COMMANDS: [&str; 28] = [
+    "CreateAccount",
+    "FaucetDraw",
+    "Transfer",
+    "EnrolMachine",
+    "RevokeMachine",
+    "PublishCampaign",
+    "CommitUnit",
+    "RevealUnit",
+    "MakeOffer",
+    "WithdrawOffer",
+    "SubmitTraining",
+    "CancelJob",
+    "TaskDone",
+    "RoundReduced",
+    "SegmentReplayed",
+    "TraceOpened",
+    "TaskFailed",
+    "Propose",
+    "Approve",
+    "WithdrawProposal",
+    "HoldFunds",
+    "PostHold",
+    "VoidHold",
+    "Beat",
+    "MachineOnline",
+    "MachineLost",
+    "AttestRoot",
+    "AnnounceRules",
+];
 
 /// Counts of what came up.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +110,24 @@ impl Coverage {
         }
         let crash_points: BTreeMap<String, u64> =
             self.crash_points.iter().map(|((task, side), count)| (format!("{side} {task}"), *count)).collect();
-        json!({ "commands": commands, "points": self.points, "crash_points": crash_points })
+        let never = self.never();
+        json!({ "commands": commands, "points": self.points, "crash_points": crash_points, "never": never })
+    }
+
+    /// What has not come up: commands that nobody did, refusals that nobody got, moments at which nothing died.
+    fn never(&self) -> Value {
+        let done = |name: &&&str| !self.outcomes.contains_key(&(**name, "done"));
+        let commands: Vec<_> = COMMANDS.iter().filter(done).collect();
+        let refused: BTreeSet<&str> = self.outcomes.keys().map(|(_, outcome)| *outcome).collect();
+        let refusals = Refusal::ALL.iter().map(|(_, name, _)| *name).filter(|name| !refused.contains(name));
+        let moments =
+            TASKS.iter().flat_map(|task| [When::Before, When::Unsaid, When::Said].map(|when| (*task, when.name())));
+        let alive = moments.filter(|moment| !self.crash_points.contains_key(moment));
+        json!({
+            "done": commands,
+            "refused": refusals.collect::<Vec<_>>(),
+            "died": alive.map(|(task, side)| format!("{side} {task}")).collect::<Vec<_>>(),
+        })
     }
 
     /// Pairs of command and outcome that came up.

@@ -14,7 +14,7 @@ const AWAY_US: (Micros, Micros) = (20_000_000, 45_000_000);
 const DAY_MS: i64 = 86_400_000;
 
 /// Names of tasks to die at; see `process.rs`.
-const TASKS: [&str; 6] = ["log write", "log write's acknowledgement", "apply", "snapshot", "root", "archive"];
+pub const TASKS: [&str; 6] = ["log write", "log write's acknowledgement", "apply", "snapshot", "root", "archive"];
 
 /// The moment of a death at a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

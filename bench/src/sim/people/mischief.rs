@@ -53,7 +53,11 @@ impl People {
             7 => (found::key("nobody", self.rng.below(64)), Some(Kind::CreateAccount(v1::CreateAccount::default()))),
             _ => {
                 let key = found::key("machine", number);
-                let whose = self.rng.below(self.machines);
+                // Its own work is mostly left to its worker, or no lease would ever run out.
+                let whose = match self.rng.below(self.machines) {
+                    whose if whose == number && !self.rng.one_in(8) => (whose + 1) % self.machines,
+                    whose => whose,
+                };
                 let whose = self.machine(whose);
                 let off = u32::from(self.rng.one_in(2));
                 let guess = state.owed(whose).into_iter().find_map(|assignment| steal(assignment.task, off));
