@@ -288,6 +288,8 @@ fn engine_config(path: &Path) -> Result<Config, StoreError> {
         target_file_size: ReadableSize::mb(64),
         purge_threshold: ReadableSize::gb(1),
         recovery_threads: 1,
+        // Signed commands are keys, signatures and hashes for the most part, which hardly shrink.
+        batch_compression_threshold: ReadableSize(0),
         enable_log_recycle: false,
         prefill_for_recycle: false,
         ..Config::default()
