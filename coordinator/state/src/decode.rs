@@ -35,8 +35,11 @@ pub const COMMANDS_MAX: usize = 8_192;
 /// Envelopes of one entry. An entry of 1 MiB cannot hold as many that are well-formed.
 pub const ENVELOPES_MAX: usize = 8_192;
 
-/// Number of a transfer in `Command`: the one kind that is read without prost and without a copy.
+/// Number of a transfer in `Command`: the one kind that is read without a copy.
 const TRANSFER: u32 = 3;
+/// Numbers of its two phases, which are read without prost too.
+const HOLD_FUNDS: u32 = 40;
+const POST_HOLD: u32 = 41;
 
 /// The leader's stamp and the envelopes' bytes.
 pub(crate) struct Entry<'a> {
@@ -200,11 +203,45 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
                 open,
             }))
         }
+        Ok(Some((HOLD_FUNDS, Value::Bytes(body)))) if fields.end().is_ok() => {
+            let hold = || {
+                let mut fields = Fields(body);
+                let read = (fields.bytes(1)?, fields.text(2)?, fields.uint(3)?, fields.text(4)?);
+                fields.end().map(|()| read)
+            };
+            let (to, amount, duration_s, memo) =
+                hold().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
+            Ok(other(hold_funds(to, amount, duration_s, memo.to_owned())))
+        }
+        Ok(Some((POST_HOLD, Value::Bytes(body)))) if fields.end().is_ok() => {
+            let post = || {
+                let mut fields = Fields(body);
+                let read = (fields.bytes(1)?, fields.text(2)?);
+                fields.end().map(|()| read)
+            };
+            let (hold, amount) = post().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
+            Ok(other(post_hold(hold, amount)))
+        }
         _ => {
             let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
-            Ok(command(wire).map_or_else(Read::Refused, |command| Read::Other(Box::new(command))))
+            Ok(other(command(wire)))
         }
     }
+}
+
+fn other<'a>(command: Result<Command, Refusal>) -> Read<'a> {
+    command.map_or_else(Read::Refused, |command| Read::Other(Box::new(command)))
+}
+
+fn hold_funds(to: &[u8], amount: &str, duration_s: u64, memo: String) -> Result<Command, Refusal> {
+    let (to, amount) = (AccountId(array("to", to)?), money("amount", amount)?);
+    Ok(Command::HoldFunds(HoldFunds { to, amount, duration_s, memo }))
+}
+
+fn post_hold(hold: &[u8], amount: &str) -> Result<Command, Refusal> {
+    let hold = HoldId(array("hold", hold)?);
+    let amount = if amount.is_empty() { None } else { Some(money("amount", amount)?) };
+    Ok(Command::PostHold(PostHold { hold, amount }))
 }
 
 impl From<NotCanonical> for StrictError {
@@ -322,16 +359,8 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             Command::WithdrawProposal(WithdrawProposal { proposal: ProposalId(array("proposal", &c.proposal)?) })
         }
         Kind::AnnounceRules(c) => Command::AnnounceRules(AnnounceRules { version: c.version }),
-        Kind::HoldFunds(c) => Command::HoldFunds(HoldFunds {
-            to: AccountId(array("to", &c.to)?),
-            amount: money("amount", &c.amount)?,
-            duration_s: c.duration_s,
-            memo: c.memo,
-        }),
-        Kind::PostHold(c) => Command::PostHold(PostHold {
-            hold: HoldId(array("hold", &c.hold)?),
-            amount: if c.amount.is_empty() { None } else { Some(money("amount", &c.amount)?) },
-        }),
+        Kind::HoldFunds(c) => hold_funds(&c.to, &c.amount, c.duration_s, c.memo)?,
+        Kind::PostHold(c) => post_hold(&c.hold, &c.amount)?,
         Kind::VoidHold(c) => Command::VoidHold(VoidHold { hold: HoldId(array("hold", &c.hold)?) }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
@@ -462,4 +491,53 @@ fn too_long() -> Refusal {
 
 fn malformed(what: impl std::fmt::Display) -> Refusal {
     Refusal::Malformed(Detail::new(what))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    proptest! {
+        /// What is read without prost is what prost, which decodes and encodes again, accepts, and means the same.
+        #[test]
+        fn frequent_commands_are_read_as_prost_reads_them(
+            kind in 0u8..3,
+            id in prop_oneof![4 => Just(vec![7; 20]), 1 => prop::collection::vec(any::<u8>(), 0..22)],
+            amount in "[0-9]{0,3}",
+            number in 0u64..3,
+            memo in "[a-z☂]{0,3}",
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 0..3),
+        ) {
+            let kind = match kind {
+                0 => Kind::Transfer(v1::Transfer { to: id, amount, memo, open: number == 1 }),
+                1 => Kind::HoldFunds(v1::HoldFunds { to: id, amount, duration_s: number, memo }),
+                _ => Kind::PostHold(v1::PostHold { hold: id, amount }),
+            };
+            let mut bytes = v1::Command { kind: Some(kind) }.encode_to_vec();
+            for (at, byte, change) in changes {
+                let at = at.index(bytes.len().max(1)).min(bytes.len());
+                match change {
+                    0 => bytes.insert(at, byte),
+                    1 if at < bytes.len() => { bytes.remove(at); }
+                    _ => if let Some(old) = bytes.get_mut(at) { *old = byte },
+                }
+            }
+            let wire = decode_strict::<v1::Command>(&bytes);
+            let read = read(&bytes);
+            prop_assert_eq!(read.is_ok(), wire.is_ok());
+            if let (Ok(read), Ok(wire)) = (read, wire) {
+                match (read, command(wire)) {
+                    (Read::Refused(read), Err(refusal)) => prop_assert_eq!(read, refusal),
+                    (Read::Other(read), Ok(wire)) => prop_assert_eq!(*read, wire),
+                    (Read::Transfer { to, amount, memo, open, .. }, Ok(Command::Transfer(wire))) => {
+                        prop_assert_eq!((to, amount, memo, open), (wire.to, wire.amount, wire.memo.as_str(), wire.open));
+                    }
+                    (_, wire) => prop_assert!(false, "{wire:?} is read as something else"),
+                }
+            }
+        }
+    }
 }

@@ -227,7 +227,7 @@ state! {
         windows: Windows,
         rates: Table<Key, RateRow>,
         rate_expiry: Table<(u64, Key), ()>,
-        timers: Table<(u64, Timer), ()>,
+        timers: Table<(u64, Timer), (), 64>,
         epochs: Table<u64, EpochRow>,
         // Drilling and power.
         campaigns: Table<CampaignId, CampaignRow>,
@@ -374,7 +374,7 @@ impl State {
             Command::MachineLost(c) => node().map(|_| machines::lost(self, ctx, &c))?,
             Command::AttestRoot(c) => roots::attest(self, ctx, node()?, &c),
             Command::AnnounceRules(c) => nodes::announce_rules(self, ctx, node()?, &c),
-            Command::HoldFunds(c) => two_phase::hold(self, ctx, account()?, &c),
+            Command::HoldFunds(c) => two_phase::hold(self, ctx, account()?, c),
             Command::PostHold(c) => two_phase::post(self, ctx, account()?, &c),
             Command::VoidHold(c) => two_phase::void(self, ctx, account()?, &c),
         })

@@ -41,6 +41,8 @@ pub struct HeldTransfer {
     pub expires_ms: u64,
     /// Shown in both statements; may be empty.
     pub memo: Box<str>,
+    /// Places of the rows of `payer` and `to`, which they keep.
+    places: (Place, Place),
 }
 
 impl State {
@@ -64,8 +66,8 @@ impl State {
 }
 
 /// Sets money aside.
-pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: &HoldFunds) -> Outcome {
-    let HoldFunds { to, amount, duration_s, ref memo } = *cmd;
+pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: HoldFunds) -> Outcome {
+    let HoldFunds { to, amount, duration_s, memo } = cmd;
     if amount.is_zero() {
         return Refusal::ZeroAmount.into();
     }
@@ -75,7 +77,8 @@ pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: 
     if to == payer {
         return Refusal::SelfTransfer.into();
     }
-    match state.accounts.get(&to).map(|row| row.role) {
+    let receivers = state.accounts.find(&to);
+    match receivers.and_then(|place| state.accounts.at(place)).map(|row| row.role) {
         None => return Refusal::UnknownAccount.into(),
         Some(AccountRole::System) => return Refusal::SystemAccount.into(),
         Some(AccountRole::User | AccountRole::Admin | AccountRole::Operator | AccountRole::Auditor) => {}
@@ -84,8 +87,10 @@ pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: 
         return Refusal::BadHoldDuration.into();
     }
     let minimum = state.policy.minimum_balance;
-    let Some(place) = state.accounts.find(&payer) else { return Refusal::InsufficientFunds.into() };
-    let row = state.accounts.at(place).expect("the place was found just now");
+    let both = state.accounts.find(&payer).zip(receivers);
+    let Some((places, row)) = both.and_then(|places| Some((places, state.accounts.at(places.0)?))) else {
+        return Refusal::UnknownAccount.into();
+    };
     if row.holds >= HOLDS_OPEN_MAX {
         return Refusal::TooManyHolds.into();
     }
@@ -93,20 +98,20 @@ pub(crate) fn hold(state: &mut State, ctx: &mut Context, payer: AccountId, cmd: 
         return Refusal::InsufficientFunds.into();
     }
     let id = HoldId(ctx.new_id("hold"));
-    // An id comes again when its envelope was forgotten.
-    if state.held_transfers.contains(&id) {
+    let expires_ms = ctx.now_ms.saturating_add(duration_s.saturating_mul(1_000));
+    let shared = Memo::of(&memo);
+    let row = HeldTransfer { id, payer, to, amount, expires_ms, memo: memo.into(), places };
+    if let Some(open) = state.held_transfers.insert(id, row) {
+        // An id comes again when its envelope was forgotten: the one that is open stays.
+        state.held_transfers.insert(id, open);
         return Refusal::IdReused.into();
     }
-    let expires_ms = ctx.now_ms.saturating_add(duration_s.saturating_mul(1_000));
-    let shared = Memo::of(memo);
-    change_at(state, ctx, place, Change::Hold(amount), about(Cause::HoldPlaced, to, id, shared.as_ref()));
-    count(state, place, |open| open.saturating_add(1));
+    change_at(state, ctx, places.0, Change::Hold(amount), about(Cause::HoldPlaced, to, id, shared.as_ref()));
+    count(state, places.0, |open| open.saturating_add(1));
     state.timers.insert((expires_ms, Timer::Hold(id)), ());
     for account in [payer, to] {
         state.holds_of.insert((account, id), ());
     }
-    let row = HeldTransfer { id, payer, to, amount, expires_ms, memo: memo.as_str().into() };
-    state.held_transfers.insert(id, row);
     Outcome::made(id)
 }
 
@@ -157,13 +162,11 @@ fn decided_by<'a>(
 /// Ends a hold: pays `taken` out of it, which it must cover, and gives the rest back for the cause `back`.
 fn close(state: &mut State, ctx: &mut Context, hold: HoldId, taken: Money, back: Cause) {
     let Some(row) = state.held_transfers.remove(&hold) else { return };
-    let HeldTransfer { id, payer, to, amount, expires_ms, memo } = row;
+    let HeldTransfer { id, payer, to, amount, expires_ms, memo, places: (payers, receivers) } = row;
     state.timers.remove(&(expires_ms, Timer::Hold(id)));
     for account in [payer, to] {
         state.holds_of.remove(&(account, id));
     }
-    let place = |account| state.accounts.find(&account).expect("accounts are never removed");
-    let (payers, receivers) = (place(payer), place(to));
     count(state, payers, |open| open.checked_sub(1).expect("what is closed was counted when it was opened"));
     let memo = Memo::of(&memo);
     if !taken.is_zero() {
@@ -194,6 +197,8 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
         let count = open.entry(row.payer).or_default();
         *count = count.saturating_add(1);
         let found = |account| state.holds_of.contains(&(account, row.id));
+        let at = |place, account| state.accounts.at(place).is_some_and(|row| row.id == account);
+        ensure(at(row.places.0, row.payer) && at(row.places.1, row.to), || format!("hold {} misplaces", row.id))?;
         ensure(found(row.payer) && found(row.to), || format!("hold {} is not found by its accounts", row.id))?;
         let dated = state.timers.contains(&(row.expires_ms, Timer::Hold(row.id)));
         ensure(dated && !row.amount.is_zero(), || format!("hold {} never lapses, or holds nothing", row.id))?;
