@@ -35,11 +35,11 @@ impl Beats {
     /// Makes this node's share for the next beat if it is not made yet; answers whether it did. It follows from the
     /// state alone, so the effect that a beat leaves is only a hint, and a replay at start makes one share, not all.
     pub(super) fn share(&mut self, state: &State) -> bool {
-        let (number, alpha) = self.next(state);
+        let number = next(state);
         if self.shares.get(&self.me).is_some_and(|(beat, _)| *beat == number) {
             return false;
         }
-        self.shares.insert(self.me, (number, vrf::prove(&self.seed, &alpha).to_vec()));
+        self.shares.insert(self.me, (number, vrf::prove(&self.seed, &self.alpha(state)).to_vec()));
         true
     }
 
@@ -62,7 +62,13 @@ impl Beats {
         if self.applied_at.is_some_and(|at| now.saturating_sub(at) < self.beat_ms) {
             return None;
         }
-        let (number, alpha) = self.next(state);
+        let number = next(state);
+        let in_time =
+            state.voters().filter(|node| self.shares.get(&node.id.0).is_some_and(|(beat, _)| *beat == number));
+        if in_time.count() < state.majority() {
+            return None;
+        }
+        let alpha = self.alpha(state);
         let mut shares = Vec::new();
         for node in state.voters() {
             let id = node.id.0;
@@ -78,8 +84,14 @@ impl Beats {
         (shares.len() >= state.majority()).then_some(Beat { number, shares })
     }
 
-    fn next(&self, state: &State) -> (u64, Hash) {
-        let (number, r) = state.beacon();
-        (number + 1, beacon::alpha(&self.cluster_id, number + 1, &r))
+    /// What the shares of the next beat prove.
+    fn alpha(&self, state: &State) -> Hash {
+        let (_, r) = state.beacon();
+        beacon::alpha(&self.cluster_id, next(state), &r)
     }
+}
+
+/// The number of the next beat.
+fn next(state: &State) -> u64 {
+    state.beacon().0 + 1
 }
