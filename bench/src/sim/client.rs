@@ -49,6 +49,8 @@ pub struct Asked {
     /// Tries so far.
     pub tries: u32,
     tries_max: u32,
+    /// Tries that may still have an effect: all but those that a coordinator answered with "not proposed".
+    open: u32,
     /// Which coordinator is asked next.
     pub node: u64,
 }
@@ -169,6 +171,7 @@ impl Clients {
             moves: request.moves,
             tries: 0,
             tries_max,
+            open: 0,
             node: self.leader,
         };
         self.asked.insert(self.next, asked);
@@ -184,7 +187,15 @@ impl Clients {
         }
         let asked = self.asked.get_mut(&number)?;
         asked.tries += 1;
+        asked.open += 1;
         Some(asked)
+    }
+
+    /// A coordinator said that it did not propose a request.
+    pub fn not_proposed(&mut self, number: u64) {
+        if let Some(asked) = self.asked.get_mut(&number) {
+            asked.open = asked.open.saturating_sub(1);
+        }
     }
 
     /// How often a request was sent; none when it is no longer waited for.
@@ -224,8 +235,8 @@ impl Clients {
                 Outcome::Refused(refusal) if refusal.name() == "insufficient_funds" && !minimum => {
                     histories.add(moves.from, past(Some(answer), Does::TooMuch(moves.amount)));
                 }
-                // An envelope sent again after it was forgotten is refused for its age, whatever became of it before.
-                Outcome::Refused(refusal) if refusal.name() == "expired" && asked.tries > 1 => {
+                // An envelope sent again after it was forgotten is refused for its age, whatever became of another try.
+                Outcome::Refused(refusal) if refusal.name() == "expired" && asked.open > 1 => {
                     self.forget(&asked, histories);
                 }
                 Outcome::Refused(_) => {}
@@ -234,9 +245,9 @@ impl Clients {
         Some(asked)
     }
 
-    /// What became of it is unknown.
+    /// What became of it is unknown, unless every try was answered with "not proposed": then it never happened.
     fn forget(&self, asked: &Asked, histories: &mut Histories) {
-        if let Some(moves) = asked.moves {
+        if let Some(moves) = asked.moves.filter(|_| asked.open > 0) {
             let past = |does| Past { call: asked.call, answer: None, does, hint: u64::MAX };
             histories.forgotten(asked.call, asked.id);
             histories.add(moves.from, past(Does::Debit(moves.amount)));

@@ -27,6 +27,9 @@ pub const TELLERS: u64 = 6;
 pub const BUYERS: u64 = 3;
 /// Money that a teller begins with, minor units.
 pub const TELLER_START: u128 = 100 * MAI;
+/// A teller's amounts have one bit set among so many low ones, each the next: a balance tells which of the transfers under
+/// way it contains, and so a history of reads can be decided.
+const MARK_BITS: u64 = 24;
 /// Ledger time that an envelope lives, ms.
 const LIFE_MS: u64 = 60_000;
 /// Most machines that have an owner each.
@@ -157,13 +160,14 @@ impl People {
         let (from, to) = (self.rng.below(TELLERS), self.rng.below(TELLERS - 1));
         let to = if to >= from { to + 1 } else { to };
         let (from_key, to_key) = (found::key("teller", from), found::key("teller", to));
-        let amount = match self.rng.below(8) {
+        let high = match self.rng.below(8) {
             // More than there can be.
-            0 => 2 * u128::from(TELLERS) * TELLER_START,
+            0 => 2 * u128::from(TELLERS) * TELLER_START >> MARK_BITS,
             // About all that there is.
-            1 => TELLER_START + u128::from(self.rng.below(1 << 30)),
-            _ => u128::from(self.rng.between(1, 1 << 34)),
+            1 => (TELLER_START >> MARK_BITS) + u128::from(self.rng.below(1 << 6)),
+            _ => u128::from(self.rng.below(1 << 10)),
         };
+        let amount = high << MARK_BITS | 1 << (self.sequence % MARK_BITS);
         let to = self.account(&to_key);
         let memo = format!("t{}", self.sequence);
         let transfer = v1::Transfer { to: to.0.to_vec(), amount: amount.to_string(), memo, ..Default::default() };

@@ -92,7 +92,7 @@ pub enum Output {
         entry: Committed,
         /// What it left.
         applied: Applied,
-        /// The state before and after it.
+        /// The state before and after it; around the whole batch for an entry that somebody had applied already.
         before: Arc<State>,
         after: Arc<State>,
     },
@@ -121,6 +121,8 @@ enum ToApply {
 pub struct Process {
     replica: Replica<EngineStore<Disk>>,
     applier: Applier,
+    /// The state that the applier has come to.
+    newest: Arc<State>,
     writer: <EngineStore<Disk> as LogStore>::Writer,
     snapshots: Snapshots,
     writes: VecDeque<Write>,
@@ -172,6 +174,7 @@ impl Process {
         };
         let core = Core::new(config, view.clone());
         let mut process = Self {
+            newest: view.clone(),
             replica: Replica::new(node, core, view, mix(boot ^ 1), compaction),
             applier: Applier::new(state, start.term, start.members),
             writer,
@@ -234,10 +237,10 @@ impl Process {
         out
     }
 
-    /// Does a task whose time has come.
-    pub fn perform(&mut self, task: Task, now: u64) -> Vec<Output> {
+    /// Does a task whose time has come. Entries up to `known` have been applied by somebody already.
+    pub fn perform(&mut self, task: Task, known: u64, now: u64) -> Vec<Output> {
         let mut out = Vec::new();
-        if let Some(input) = self.task(task, &mut out) {
+        if let Some(input) = self.task(task, known, &mut out) {
             self.replica.on(input, now);
             self.drain(now, &mut out);
         }

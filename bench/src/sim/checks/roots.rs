@@ -3,7 +3,8 @@
 
 use super::{Seen, Verdict, hold};
 use matrixai_state::{
-    Applied,
+    Applied, Outcome,
+    effect::EnvelopeResult,
     ids::{CommandId, Hash, Key},
 };
 use std::collections::BTreeMap;
@@ -48,11 +49,12 @@ impl Roots {
         self.applied.get(usize::try_from(index.checked_sub(1)?).ok()?)
     }
 
-    /// Where each envelope was decided: the entry's index, and the place in it.
+    /// Where each envelope was done: the entry's index, and the place in it.
     pub fn places(&self) -> BTreeMap<(Key, CommandId), u64> {
         let mut places = BTreeMap::new();
         for (index, applied) in (1..).zip(&self.applied) {
-            for (at, result) in (0..).zip(&applied.results) {
+            let done = |result: &&EnvelopeResult| matches!(result.outcomes.last(), Some(Outcome::Done { .. }));
+            for (at, result) in (0..).zip(&applied.results).filter(|(_, result)| done(result)) {
                 places.entry((result.key, result.command_id)).or_insert(place(index, at));
             }
         }

@@ -28,7 +28,7 @@ impl Process {
 
     pub(super) fn archive(&mut self, out: &mut Vec<Output>) {
         let Some(batch) = self.archiving.pop_front() else { return };
-        let state = self.applier.state().clone();
+        let state = self.newest.clone();
         // A full disk drops what was begun; it is wanted again.
         if let Err(why) = self.keep(&state, batch, out) {
             out.push(Output::NotArchived(why));

@@ -9,15 +9,16 @@ use matrixai_coordinator::{
         fetch::{Arriving, PIECE_BYTES, Piece},
     },
 };
-use std::{collections::VecDeque, sync::Arc};
+use matrixai_state::Applied;
+use std::collections::VecDeque;
 
 impl Process {
-    pub(super) fn task(&mut self, task: Task, out: &mut Vec<Output>) -> Option<Input> {
+    pub(super) fn task(&mut self, task: Task, known: u64, out: &mut Vec<Output>) -> Option<Input> {
         match task {
             Task::WriteLog => self.write_log(out),
             Task::TellWritten(number) => Some(Input::Written { number }),
             Task::Apply => match self.applying.pop_front()? {
-                ToApply::Entries(entries) => self.apply(entries, out).map(Input::Applied),
+                ToApply::Entries(entries) => self.apply(entries, known, out).map(Input::Applied),
                 ToApply::Restore(index) => self.restore(index, out),
             },
             Task::SaveSnapshot => {
@@ -66,24 +67,25 @@ impl Process {
         }
     }
 
-    /// Applies entries one at a time, so that each can be looked at.
-    fn apply(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> Option<AppliedBatch> {
-        let mut batches = Vec::with_capacity(entries.len());
+    /// Applies entries: those that somebody has applied already together, as the product does, and the others one at a time,
+    /// so that the states before and after each can be looked at.
+    fn apply(&mut self, mut entries: Vec<Committed>, known: u64, out: &mut Vec<Output>) -> Option<AppliedBatch> {
         self.archiving.push_back(entries.clone());
         out.push(Output::Later(Task::Archive));
-        let mut before = Arc::new(self.applier.state().clone());
-        for entry in entries {
-            let (batch, news) = self.applier.apply(std::slice::from_ref(&entry));
-            if let (Some(applied), Some(news)) = (batch.entries.first(), news.into_iter().next()) {
-                let mut applied = applied.clone();
-                (applied.events, applied.movements) = (news.events, news.movements);
-                let after = batch.view.clone();
-                out.push(Output::Applied { entry, applied, before, after: after.clone() });
-                before = after;
-            }
-            batches.push(batch);
+        let fresh = entries.split_off(entries.partition_point(|entry| entry.index <= known));
+        let groups =
+            [entries].into_iter().filter(|known| !known.is_empty()).chain(fresh.into_iter().map(|entry| vec![entry]));
+        joined(groups.map(|group| self.apply_together(group, out)).collect())
+    }
+
+    fn apply_together(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> AppliedBatch {
+        let (batch, news) = self.applier.apply(&entries);
+        let before = std::mem::replace(&mut self.newest, batch.view.clone());
+        for ((entry, applied), news) in entries.into_iter().zip(&batch.entries).zip(news) {
+            let applied = Applied { events: news.events, movements: news.movements, ..applied.clone() };
+            out.push(Output::Applied { entry, applied, before: before.clone(), after: batch.view.clone() });
         }
-        joined(batches)
+        batch
     }
 
     fn restore(&mut self, index: u64, out: &mut Vec<Output>) -> Option<Input> {
@@ -93,6 +95,7 @@ impl Process {
         });
         match restored {
             Ok(batch) => {
+                self.newest = batch.view.clone();
                 out.push(Output::Restored(index));
                 Some(Input::Applied(batch))
             }

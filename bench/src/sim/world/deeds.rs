@@ -108,6 +108,9 @@ impl World {
                 );
                 return Ok(());
             }
+            if matches!(reply, Reply::NotLeader | Reply::Full) {
+                self.clients.not_proposed(request);
+            }
             let nodes = self.present();
             let leader = self.host(node).process.as_ref().map_or(0, |process| process.leader());
             self.clients.turn_to(request, leader, &nodes);
@@ -135,11 +138,12 @@ impl World {
 
     /// A teller's account is there with its first money: it is watched from now on.
     fn began(&mut self, key: [u8; 32], outcomes: &[Outcome]) {
-        let teller = (0..TELLERS).any(|at| found::key("teller", at) == key);
-        let account = self.people.account(&key);
         let made = outcomes.len() == 2 && outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done { .. }));
-        if teller && made && !self.checks.linear.watches(&account) {
-            self.checks.linear.watch(account, TELLER_START);
+        if made && (0..TELLERS).any(|at| found::key("teller", at) == key) {
+            let account = self.people.account(&key);
+            if !self.checks.linear.watches(&account) {
+                self.checks.linear.watch(account, TELLER_START);
+            }
         }
     }
 

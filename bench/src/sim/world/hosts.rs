@@ -101,13 +101,13 @@ impl World {
         if self.postponed(node, || Event::Task { node, life, task }) {
             return Ok(());
         }
-        let now = self.now;
+        let (now, known) = (self.now, self.checks.log.last());
         let host = self.host(node);
         let trap = host.trap.take_if(|(name, _)| *name == task.name());
         if trap.is_none_or(|(_, when)| when != When::Before)
             && let Some(process) = &mut host.process
         {
-            let outputs = process.perform(task, host.clock.now_ms(now));
+            let outputs = process.perform(task, known, host.clock.now_ms(now));
             if trap.is_none_or(|(_, when)| when == When::Said) {
                 self.carry(node, outputs)?;
             }
