@@ -162,7 +162,7 @@ impl People {
         let (from_key, to_key) = (found::key("teller", from), found::key("teller", to));
         let high = match self.rng.below(8) {
             // More than there can be.
-            0 => 2 * u128::from(TELLERS) * TELLER_START >> MARK_BITS,
+            0 => (2 * u128::from(TELLERS) * TELLER_START) >> MARK_BITS,
             // About all that there is.
             1 => (TELLER_START >> MARK_BITS) + u128::from(self.rng.below(1 << 6)),
             _ => u128::from(self.rng.below(1 << 10)),
