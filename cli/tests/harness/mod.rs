@@ -1,10 +1,13 @@
 //! Real processes of the one binary, in a temporary folder, ended with the test that began them.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod client;
+
 use matrixai_proto::v1::{self, jobs_client::JobsClient};
 use matrixai_transport::{Callee, Certificates, Dialer, Files};
 use serde_json::Value;
 use std::{
+    cell::{Cell, RefCell},
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -16,6 +19,12 @@ use tempfile::TempDir;
 /// The longest that any single condition of a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Time between two looks at a process that is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The program of this build.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_matrixai");
+
 /// Arguments of every coordinator.
 const COORDINATOR: [&str; 7] = ["coordinator", "--data", "data", "--grpc", "127.0.0.1:0", "--web", "127.0.0.1:0"];
 
@@ -24,15 +33,26 @@ const COORDINATOR: [&str; 7] = ["coordinator", "--data", "data", "--grpc", "127.
 pub struct Process {
     child: Child,
     pub ready: Value,
+    program: PathBuf,
     args: Vec<String>,
     folder: PathBuf,
 }
 
 impl Process {
     pub fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::start_as(Path::new(PROGRAM), folder, args)
+    }
+
+    /// Of another build.
+    pub fn start_as(program: &Path, folder: &Path, args: &[&str]) -> Self {
+        Self::attempt(program, folder, args).unwrap_or_else(|said| panic!("{args:?} ended: {said}"))
+    }
+
+    /// Waits until it serves; answers the end of its log if it ended instead.
+    pub fn attempt(program: &Path, folder: &Path, args: &[&str]) -> Result<Self, String> {
         fs::create_dir_all(folder).unwrap();
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log.txt")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+        let mut child = Command::new(program)
             .args(args)
             .arg("--exit-with-parent")
             .current_dir(folder)
@@ -42,11 +62,14 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next().unwrap_or_else(|| panic!("{args:?} ended: {}", tail(folder))).unwrap();
+        let Some(line) = lines.next() else {
+            child.wait().unwrap();
+            return Err(tail(folder));
+        };
         std::thread::spawn(move || lines.for_each(drop));
-        let ready = serde_json::from_str(&line).unwrap();
+        let ready = serde_json::from_str(&line.unwrap()).unwrap();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { child, ready, args, folder: folder.to_owned() }
+        Ok(Self { child, ready, program: program.to_owned(), args, folder: folder.to_owned() })
     }
 
     /// SIGKILL, and wait until it is gone.
@@ -57,9 +80,24 @@ impl Process {
 
     /// The same again in the same folder.
     pub fn restart(&mut self) {
+        let program = self.program.clone();
+        *self = self.again(&program).unwrap_or_else(|said| panic!("{:?} ended: {said}", self.args));
+    }
+
+    /// Another build in the same folder; answers the end of its log if it ended.
+    pub fn again(&self, program: &Path) -> Result<Self, String> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let again = Self::start(&self.folder, &args);
-        *self = again;
+        Self::attempt(program, &self.folder, &args)
+    }
+
+    /// Waits until it ends by itself; answers the end of its log.
+    pub fn end(&mut self) -> String {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < DEADLINE, "it does not end: {}", tail(&self.folder));
+            std::thread::sleep(LOOK_EVERY);
+        }
+        tail(&self.folder)
     }
 
     pub fn text(&self, key: &str) -> String {
@@ -92,10 +130,26 @@ pub struct Cluster {
 impl Cluster {
     /// In plaintext, which loopback allows.
     pub fn found() -> Self {
+        Self::found_as(Path::new(PROGRAM))
+    }
+
+    /// The same of another build.
+    pub fn found_as(program: &Path) -> Self {
         let mut cluster = Self::empty();
         let folders = (1..=3).map(|n| cluster.home.path().join(format!("coordinator-{n}")));
-        cluster.coordinators = folders.map(|folder| Process::start(&folder, &COORDINATOR)).collect();
+        cluster.coordinators = folders.map(|folder| Process::start_as(program, &folder, &COORDINATOR)).collect();
         cluster.init()
+    }
+
+    /// With a configuration, the others and clients being told of each address's door.
+    pub fn found_behind(config: &str, door: impl Fn(&str) -> String) -> Self {
+        let mut cluster = Self::empty();
+        let file = cluster.home.path().join("coordinator.toml");
+        fs::write(&file, config).unwrap();
+        let args = [&COORDINATOR[..], &["--config", file.to_str().unwrap()]].concat();
+        let folders = (1..=3).map(|n| cluster.home.path().join(format!("coordinator-{n}")));
+        cluster.coordinators = folders.map(|folder| Process::start(&folder, &args)).collect();
+        cluster.init_behind(door)
     }
 
     /// With an authority and certificates made by `matrixai certs`.
@@ -123,12 +177,16 @@ impl Cluster {
     }
 
     fn init(self) -> Self {
+        self.init_behind(str::to_owned)
+    }
+
+    fn init_behind(self, door: impl Fn(&str) -> String) -> Self {
         let cluster = self;
         let admin = cluster.run(&["account", "key", "--key", "operator.key"])["key"].as_str().unwrap().to_owned();
         let nodes: Vec<String> = cluster
             .coordinators
             .iter()
-            .map(|c| format!("{}@{}@{}", c.text("node_key"), c.text("grpc"), c.text("web")))
+            .map(|c| format!("{}@{}@{}", c.text("node_key"), door(&c.text("grpc")), c.text("web")))
             .collect();
         let mut init = vec!["cluster", "init", "--test", "--beat-ms", "200", "--admin", &admin];
         for node in &nodes {
@@ -144,7 +202,7 @@ impl Cluster {
 
     /// Runs a verb in the home folder; answers its JSON, or the exit code and what it said.
     pub fn attempt(&self, args: &[&str]) -> Result<Value, (i32, String)> {
-        let output = Command::new(env!("CARGO_BIN_EXE_matrixai"))
+        let output = Command::new(PROGRAM)
             .args(args)
             .args(["--output", "json"])
             .envs(self.ca.iter().map(|ca| ("MATRIXAI_TLS_CA", ca)))
@@ -295,21 +353,41 @@ impl Cluster {
 
     /// The place of the leader among the coordinators.
     pub fn leader(&self) -> usize {
-        let mut found = None;
+        let found = Cell::new(0);
         self.until("there is a leader", |cluster| {
-            let status = cluster.attempt(&["cluster", "status"]).unwrap_or_default();
-            status["leader"].as_u64().unwrap_or(0) > 0
+            found.set(cluster.attempt(&["cluster", "status"]).unwrap_or_default()["leader"].as_u64().unwrap_or(0));
+            found.get() > 0
         });
+        usize::try_from(found.get()).unwrap() - 1
+    }
+
+    /// What one coordinator says of itself; null if it says nothing.
+    pub fn status(&self, place: usize) -> Value {
+        self.attempt(&["cluster", "status", "--cluster", &self.addresses()[place]]).unwrap_or_default()
+    }
+
+    /// SHA-256 of the genesis.
+    pub fn id(&self) -> [u8; 32] {
         let status = self.run(&["cluster", "status"]);
-        for node in status["nodes"].as_array().unwrap() {
-            if node["leader"] == true {
-                found = self
-                    .coordinators
-                    .iter()
-                    .position(|coordinator| coordinator.text("grpc") == node["grpc"].as_str().unwrap());
-            }
+        hex::decode(status["cluster_id"].as_str().unwrap()).unwrap().try_into().unwrap()
+    }
+
+    /// Waits until all three have attested the state at the end of an epoch after this one, and checks that it is one state;
+    /// answers the epoch.
+    pub fn roots_equal_after(&self, epoch: u64) -> u64 {
+        let attested = RefCell::new(Vec::new());
+        self.until("all three attest a later state", |cluster| {
+            let status = cluster.attempt(&["cluster", "status"]).unwrap_or_default();
+            let roots = status["roots"].as_array().cloned().unwrap_or_default();
+            let later = roots.len() == 3 && roots.iter().all(|root| root["epoch"].as_u64() > Some(epoch));
+            attested.replace(roots);
+            later
+        });
+        let roots = attested.into_inner();
+        for root in &roots {
+            assert_eq!((&root["epoch"], &root["root"]), (&roots[0]["epoch"], &roots[0]["root"]), "{roots:?}");
         }
-        found.unwrap()
+        roots[0]["epoch"].as_u64().unwrap()
     }
 
     /// Money of all accounts together is what was minted.
