@@ -137,7 +137,7 @@ impl Plan {
     pub fn draw(&mut self, nodes: &[u64], leader: Option<u64>, workers: u64) -> Fault {
         let any = *self.rng.pick(nodes);
         let node = leader.filter(|_| self.rng.one_in(2)).unwrap_or(any);
-        match self.rng.below(29) {
+        match self.rng.below(30) {
             0..3 => Fault::Crash { nodes: vec![node], power: false },
             3..5 => Fault::Crash { nodes: vec![node], power: true },
             5 => {
@@ -158,8 +158,8 @@ impl Plan {
             }
             16 => Fault::OneWay { from: node, to: *self.rng.pick(nodes) },
             17 => Fault::BadNetwork,
-            18..20 => {
-                let by = *self.rng.pick(&[DAY_MS, -DAY_MS, 60_000, -60_000, 3_000]);
+            18..20 | 27 => {
+                let by = *self.rng.pick(&[DAY_MS, -DAY_MS, 60_000, -60_000, 3_000, -3_000]);
                 Fault::ClockJump { node, by_ms: by }
             }
             20 => Fault::DiskFull { node, bytes: self.rng.below(4_096) as usize },

@@ -29,6 +29,8 @@ pub struct Habits {
     pub(super) lies_about_replays: bool,
     pub(super) keeps_silent: bool,
     pub(super) fails: bool,
+    /// Goes on when its lease is over, and reports then.
+    pub(super) ignores_deadlines: bool,
     /// Takes so many times as long.
     pub(super) slow: u64,
 }
@@ -45,8 +47,8 @@ impl Habits {
             4 => habits.lies_about_replays = true,
             5 => habits.keeps_silent = true,
             6 => habits.fails = true,
-            // Some of these are later than any lease.
-            7 => habits.slow = 40 << rng.below(4),
+            7 => habits.slow = 40,
+            8 | 9 => (habits.slow, habits.ignores_deadlines) = (400, true),
             _ => {}
         }
         habits
@@ -141,6 +143,8 @@ impl Worker {
     /// Something is owed.
     pub fn assigned(&mut self, wire: v1::Assignment, now: u64) -> Vec<Wish> {
         let ledger_ms = wire.now_ms;
+        let deadline_ms = if self.habits.ignores_deadlines { 0 } else { wire.deadline_ms };
+        let wire = v1::Assignment { deadline_ms, ..wire };
         match convert::assignment(wire) {
             Ok(assignment) => self.agent(Event::Assigned { assignment, ledger_ms }, now),
             Err(_) => Vec::new(),

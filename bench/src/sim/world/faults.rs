@@ -85,7 +85,7 @@ impl World {
                 }
                 self.jumped = Some(*node);
                 self.host(*node).clock.jump(*by_ms);
-                self.after(2 * lasts, Event::Relief(fault.clone()));
+                self.after(4 * lasts, Event::Relief(fault.clone()));
             }
             Fault::DiskFull { node, bytes } => {
                 self.host(*node).disk.set_room(Some(*bytes));

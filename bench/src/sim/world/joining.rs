@@ -25,10 +25,21 @@ impl World {
             self.transfer();
             return Ok(());
         }
+        if !self.all_know_each_other() {
+            return Ok(());
+        }
         let gone: Vec<u64> = self.hosts.iter().filter(|host| host.gone).map(|host| host.identity.id).collect();
         let request = self.people.operate(&self.newest, &gone);
         self.ask(request, 0);
         Ok(())
+    }
+
+    /// Whether every member knows of all the others. The admins wait for that: a member that was away while a newcomer became
+    /// the leader refuses it as a stranger, and stays behind until somebody leads whom it knows.
+    fn all_know_each_other(&self) -> bool {
+        let count = self.newest.nodes().count();
+        let knows = |host: &Host| host.process.as_ref().is_some_and(|process| process.view().nodes().count() == count);
+        self.hosts.iter().filter(|host| !host.gone && !self.is_removed(host.identity.id)).all(knows)
     }
 
     fn transfer(&mut self) {
