@@ -64,6 +64,11 @@ impl<S: LogStore> Node<S> {
             self.raw.raft.election_elapsed += 1;
             return;
         }
+        if matches!(self.raw.raft.state, StateRole::Candidate | StateRole::PreCandidate) {
+            // An election that nobody won (votes split) is held again after half the time: no leader is disturbed by it,
+            // and the cluster has waited once already.
+            self.raw.raft.election_elapsed += 1;
+        }
         self.raw.tick();
         self.watch_offers();
         self.draw_election_timeout();

@@ -6,7 +6,7 @@ use actix::{Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Co
 use std::time::Duration;
 
 /// Length of a tick. Silence of 10 to 19 of them begins an election, so a killed leader is replaced after 0.3 to 0.6 s and a
-/// round trip. Heartbeats come every second tick: a leader must lose five in a row, or stand still for 0.3 s, to be
+/// round trip; where votes split, half as much comes on top. Heartbeats come every second tick: a leader must lose five in a row, or stand still for 0.3 s, to be
 /// deposed while it lives.
 pub(super) const TICK: Duration = Duration::from_millis(30);
 
