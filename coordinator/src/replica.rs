@@ -403,7 +403,7 @@ impl<S: LogStore> Replica<S> {
             Input::SnapshotFetched { index } => self.snapshot_fetched(index),
             Input::FetchFailed { index } => self.node.snapshot_failed(index),
             Input::Sealed { epoch, through, hash } => {
-                self.compaction.sealed(through);
+                self.compaction.sealed(epoch, through);
                 self.event(Event::SegmentSealed { epoch, index: through, hash }, now);
             }
             Input::SessionOpened { session, machine, holding } => {

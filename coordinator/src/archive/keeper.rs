@@ -1,7 +1,8 @@
 //! Which entries the archive takes, and what it does when it has fallen behind: decided here, without threads.
 //!
 //! Entries come behind apply, as they are applied. What is lost on the way (a full queue, a full disk, a restart) is read
-//! again from the log, which is not cut before it is sealed. Only a member that was given a snapshot has no log to read
+//! again from the log, which is not cut before it is sealed. Where each epoch ended is told apart and never lost on the way:
+//! a state remembers its newest epochs only, and the archive may lag further behind. Only a member that was given a snapshot has no log to read
 //! from: it goes on behind the first epoch that a majority has attested, and what lies before is fetched from the others.
 
 use super::{Archive, Entry, Head, Segment};
@@ -24,6 +25,11 @@ impl Keeper {
     /// The archive.
     pub fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// The epoch ended with this entry. Must be told before a view that holds the entry is given.
+    pub fn closed(&mut self, epoch: u64, index: u64) {
+        self.archive.closed(epoch, index);
     }
 
     /// The first entry that is wanted from the log, if a view holds more than what was taken.

@@ -13,8 +13,9 @@ use crate::files::{Files, FilesError};
 use matrixai_protocol::Hash;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-/// Closings that may be noted ahead of the log; the state keeps as many epochs' rows.
-const CLOSINGS_MAX: usize = 4_096;
+/// Closings that may be noted ahead of what is sealed: days of an archive that stands still, at 16 bytes each. Where more were
+/// forgotten, the segments are fetched from others.
+const CLOSINGS_MAX: usize = 1 << 16;
 
 /// Why a segment was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

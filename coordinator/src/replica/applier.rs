@@ -32,6 +32,16 @@ pub struct AppliedBatch {
     pub restored: bool,
 }
 
+impl AppliedBatch {
+    /// The epochs that closed in the batch, each with the entry that closed it.
+    pub fn closings(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.entries.iter().flat_map(|entry| &entry.effects).filter_map(|effect| match effect {
+            Effect::RootDue { epoch, index } => Some((*epoch, *index)),
+            Effect::Owed(_) | Effect::Beat { .. } => None,
+        })
+    }
+}
+
 /// An epoch's root is to be computed.
 #[derive(Debug)]
 pub struct RootDue {

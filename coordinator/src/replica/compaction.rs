@@ -3,6 +3,9 @@
 //! The log keeps what any of three may still need: the older of the two snapshots kept (a damaged newest one must not cost
 //! the node its log), whatever is not yet sealed into segments (an audit must find every entry), and a tail behind the
 //! newest snapshot (a member that was away for moments must not need a whole snapshot).
+//!
+//! A snapshot waits while the archive lags: a state remembers where its newest epochs ended and no more. After a start from a
+//! snapshot that has forgotten where the next segment ends, the log that is kept for it could not be sealed.
 
 use super::{Io, Replica};
 use crate::{
@@ -43,7 +46,10 @@ pub struct Compaction {
     bytes: usize,
     /// Index, term and members of the newest applied entry.
     at: (u64, u64, Members),
-    sealed: u64,
+    /// The newest sealed epoch, and its last entry.
+    sealed: (u64, u64),
+    /// Whether it was said that a snapshot waits for the archive.
+    told: bool,
     /// A member needs one that is newer than the newest.
     wanted: bool,
     running: bool,
@@ -61,7 +67,8 @@ impl Compaction {
             kept,
             bytes: 0,
             at: (index, term, members),
-            sealed: 0,
+            sealed: (0, 0),
+            told: false,
             wanted: false,
             running: false,
             not_before: 0,
@@ -83,9 +90,9 @@ impl Compaction {
         self.wanted = true;
     }
 
-    pub(super) fn sealed(&mut self, through: u64) {
-        self.moved |= through > self.sealed;
-        self.sealed = self.sealed.max(through);
+    pub(super) fn sealed(&mut self, epoch: u64, through: u64) {
+        self.moved |= through > self.sealed.1;
+        self.sealed = (self.sealed.0.max(epoch), self.sealed.1.max(through));
     }
 
     pub(super) fn failed(&mut self, why: &str, now: u64) {
@@ -101,6 +108,16 @@ impl Compaction {
         !self.running && now >= self.not_before && entries > 0 && (much || self.wanted)
     }
 
+    /// Whether a state whose oldest remembered epoch is this one still knows where the next segment ends.
+    fn archive_follows(&mut self, oldest: Option<u64>) -> bool {
+        let follows = oldest.is_none_or(|oldest| oldest <= self.sealed.0 + 1);
+        if !follows && !self.told {
+            tracing::warn!(sealed = self.sealed.0, "a snapshot waits until the archive has caught up");
+        }
+        self.told = !follows;
+        follows
+    }
+
     /// A snapshot is durable; the folder keeps the newest, and so does this.
     pub(super) fn saved(&mut self, index: u64) {
         self.moved = true;
@@ -113,7 +130,7 @@ impl Compaction {
     /// The last entry that may leave the log.
     fn through(&self) -> u64 {
         let older = if self.kept.len() < KEPT { 0 } else { self.kept[0] };
-        let sealed = if planted(Plant::CutUnsealed) { u64::MAX } else { self.sealed };
+        let sealed = if planted(Plant::CutUnsealed) { u64::MAX } else { self.sealed.1 };
         older.min(sealed).min(self.newest().saturating_sub(self.policy.tail_entries))
     }
 }
@@ -125,8 +142,9 @@ impl<S: LogStore> Replica<S> {
             self.node.compact(self.compaction.through());
         }
         let compaction = &mut self.compaction;
-        let (index, term, members) = &compaction.at;
-        if compaction.is_due(now) && *index == self.view.index() {
+        let oldest = self.view.epochs().next().map(|row| row.epoch);
+        if compaction.is_due(now) && compaction.at.0 == self.view.index() && compaction.archive_follows(oldest) {
+            let (_, term, members) = &compaction.at;
             let header = Header::of(&self.view, *term, members.encode());
             compaction.running = true;
             compaction.wanted = false;

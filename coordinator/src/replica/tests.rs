@@ -5,6 +5,10 @@
 mod plant;
 
 use super::*;
+use crate::{
+    archive::{Archive, Entry, keeper::Keeper},
+    files::OsFiles,
+};
 use plant::{Plant, create, signer};
 
 /// A quorum with a leader, whose number comes with it.
@@ -216,6 +220,54 @@ fn the_log_goes_only_behind_two_snapshots_and_what_is_sealed_and_keeps_a_tail() 
     plant.on(follower, Input::Sealed { epoch: 0, through: 12, hash: [0; 32] });
     plant.settle();
     assert_eq!(plant.replica(follower).figures().first, 13, "the sealed bound counts where it is the least");
+}
+
+/// Longer than a state remembers where its epochs ended.
+fn many_epochs(policy: compaction::Policy) -> (Plant, u64, u64) {
+    let mut plant = Plant::with_beats(3, policy, 200);
+    let leader = plant.until_led();
+    for _ in 0..600 {
+        plant.pass(100);
+        if let Some(oldest) = plant.replica(leader).view().epochs().next().filter(|row| row.epoch > 12) {
+            let oldest = oldest.epoch;
+            return (plant, leader, oldest);
+        }
+    }
+    panic!("epochs do not close");
+}
+
+#[test]
+fn a_snapshot_waits_while_the_archive_lags_further_than_a_state_remembers() {
+    let (mut plant, leader, oldest) = many_epochs(OFTEN);
+    let taken = plant.snapshots(leader);
+    let lost = plant.replica(leader).view().index() - OFTEN.log_entries;
+    assert!(taken.iter().all(|index| *index < lost), "a snapshot of now has forgotten where epoch 1 ended: {taken:?}");
+    plant.on(leader, Input::Sealed { epoch: oldest - 2, through: 1, hash: [0; 32] });
+    plant.pass(200);
+    assert_eq!(plant.snapshots(leader), taken, "and where the epoch behind this one did");
+    let oldest = plant.replica(leader).view().epochs().next().unwrap().epoch;
+    plant.on(leader, Input::Sealed { epoch: oldest, through: 1, hash: [0; 32] });
+    plant.pass(50);
+    assert!(plant.snapshots(leader).last() > taken.last(), "it follows now");
+}
+
+#[test]
+fn an_archive_that_was_told_every_end_seals_what_a_state_has_forgotten() {
+    let (mut plant, leader, oldest) = many_epochs(compaction::Policy::default());
+    let (view, committed) = (plant.replica(leader).view().clone(), plant.entries(leader));
+    let (batch, _) = Applier::new(State::genesis(plant.genesis()).unwrap(), 0, plant.members(leader)).apply(&committed);
+    let to_entry = |one: &Committed| Entry { index: one.index, term: one.term, data: one.data.clone() };
+    let sealed = |told: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::open(Arc::new(OsFiles), folder.path(), *view.cluster_id()).unwrap();
+        let mut keeper = Keeper::new(archive, 0);
+        if told {
+            batch.closings().for_each(|(epoch, index)| keeper.closed(epoch, index));
+        }
+        keeper.take(&view, committed.iter().map(to_entry)).unwrap().len() as u64
+    };
+    assert_eq!(sealed(false), 0, "the state alone does not say where the first ended");
+    assert!(sealed(true) > oldest);
 }
 
 #[test]

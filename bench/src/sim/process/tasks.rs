@@ -80,6 +80,7 @@ impl Process {
 
     fn apply_together(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> AppliedBatch {
         let (batch, news) = self.applier.apply(&entries);
+        batch.closings().for_each(|(epoch, index)| self.keeper.closed(epoch, index));
         let before = std::mem::replace(&mut self.newest, batch.view.clone());
         for ((entry, applied), news) in entries.into_iter().zip(&batch.entries).zip(news) {
             let applied = Applied { events: news.events, movements: news.movements, ..applied.clone() };

@@ -54,6 +54,7 @@ impl Applying {
                     Err(why) => return done.stop(format!("restore the snapshot of entry {index}: {why}")),
                 },
             };
+            self.archive.closed(batch.closings());
             self.views.send_replace(batch.view.clone());
             // The replica goes on before people's indexes and the archive do.
             done.tell(Input::Applied(batch));

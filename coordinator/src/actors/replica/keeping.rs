@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -36,6 +36,8 @@ const TOLD_AT_START: u64 = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Feed {
     batches: SyncSender<Vec<Committed>>,
+    /// Taken at every look, so at most what closes in one.
+    closings: Sender<(u64, u64)>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -43,16 +45,25 @@ pub(super) struct Feed {
 #[derive(Debug)]
 pub(super) struct Fed {
     batches: Receiver<Vec<Committed>>,
+    closings: Receiver<(u64, u64)>,
     waiting: Arc<AtomicUsize>,
 }
 
 pub(super) fn feed() -> (Feed, Fed) {
     let (sender, receiver) = sync_channel(QUEUE_BATCHES);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Feed { batches: sender, waiting: waiting.clone() }, Fed { batches: receiver, waiting })
+    let ((closings, closed), waiting) = (channel(), Arc::new(AtomicUsize::new(0)));
+    (Feed { batches: sender, closings, waiting: waiting.clone() }, Fed { batches: receiver, closings: closed, waiting })
 }
 
 impl Feed {
+    /// Says at which entries epochs closed; before the view of them is published.
+    pub(super) fn closed(&self, closings: impl Iterator<Item = (u64, u64)>) {
+        for closing in closings {
+            // A thread that is gone has said why.
+            let _ = self.closings.send(closing);
+        }
+    }
+
     /// Hands applied entries over, if there is room; the log has them otherwise.
     pub(super) fn applied(&self, entries: Vec<Committed>) {
         let bytes = size(&entries);
@@ -99,10 +110,13 @@ impl Keeping {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             fed.waiting.fetch_sub(size(&batch), Ordering::Relaxed);
+            // The view first: the ends of all epochs that it holds have been told by then.
+            let view = self.views.borrow().clone();
+            fed.closings.try_iter().for_each(|(epoch, index)| self.keeper.closed(epoch, index));
             if Instant::now() < not_before {
                 continue;
             }
-            if let Err(why) = self.keep(batch) {
+            if let Err(why) = self.keep(&view, batch) {
                 tracing::warn!(why, "the log is not archived now; it is not cut until it is");
                 not_before = Instant::now() + RETRY;
             }
@@ -110,12 +124,11 @@ impl Keeping {
     }
 
     /// Takes a batch in, after what was missed before it.
-    fn keep(&mut self, batch: Vec<Committed>) -> Result<(), String> {
-        let view = self.views.borrow().clone();
+    fn keep(&mut self, view: &State, batch: Vec<Committed>) -> Result<(), String> {
         let gap = batch.first().is_none_or(|first| first.index > self.keeper.archive().next_index());
-        while gap && let Some(from) = self.keeper.wanted(&view) {
+        while gap && let Some(from) = self.keeper.wanted(view) {
             let log_first = self.status.borrow().log_first;
-            if self.keeper.skip(&view, log_first) {
+            if self.keeper.skip(view, log_first) {
                 self.head.send_replace(self.keeper.archive().head());
                 continue;
             }
@@ -124,12 +137,12 @@ impl Keeping {
                 // Nobody has attested yet where this member's own part of the archive may begin.
                 return Ok(());
             }
-            self.take(&view, page)?;
+            self.take(view, page)?;
             if self.keeper.archive().next_index() == from {
                 return Ok(());
             }
         }
-        self.take(&view, batch)
+        self.take(view, batch)
     }
 
     fn take(&mut self, view: &State, entries: Vec<Committed>) -> Result<(), String> {

@@ -30,7 +30,7 @@ pub(super) fn create() -> Vec<Kind> {
     vec![Kind::CreateAccount(v1::CreateAccount::default())]
 }
 
-fn genesis(nodes: u64) -> Vec<u8> {
+fn genesis(nodes: u64, beat_ms: u64) -> Vec<u8> {
     let node = |id: u64| v1::GenesisNode {
         id,
         key: signer(u8::try_from(id).unwrap()).public_key().to_vec(),
@@ -46,7 +46,7 @@ fn genesis(nodes: u64) -> Vec<u8> {
         faucet_daily: "1000".to_owned(),
         faucet_total: "100000".to_owned(),
         fee_bp: 100,
-        beat_ms: 60_000,
+        beat_ms,
         r0: vec![7; 32],
         machine_timeout_ms: 3_000,
         epoch_beats: 2,
@@ -97,7 +97,12 @@ impl Plant {
     }
 
     pub(super) fn with(nodes: u64, policy: Policy) -> Self {
-        let (genesis, folder) = (genesis(nodes), tempfile::tempdir().unwrap());
+        Self::with_beats(nodes, policy, 60_000)
+    }
+
+    /// An epoch is two beats.
+    pub(super) fn with_beats(nodes: u64, policy: Policy, beat_ms: u64) -> Self {
+        let (genesis, folder) = (genesis(nodes, beat_ms), tempfile::tempdir().unwrap());
         let open = |id| Member::open(id, MemoryDisk::new(), folder.path(), &genesis, policy);
         let members = (1..=nodes).map(open).collect();
         Self { members, folder, policy, genesis, cut: BTreeSet::new(), now: 0, commands: 0 }
@@ -117,6 +122,19 @@ impl Plant {
 
     pub(super) fn other(&self, than: u64) -> u64 {
         self.members.iter().map(|member| member.id).find(|id| *id != than).unwrap()
+    }
+
+    pub(super) fn genesis(&self) -> &[u8] {
+        &self.genesis
+    }
+
+    pub(super) fn members(&mut self, id: u64) -> Members {
+        self.member(id).replica.node().status().members
+    }
+
+    /// What a replica applied, from the first entry on.
+    pub(super) fn entries(&mut self, id: u64) -> Vec<Committed> {
+        self.member(id).replica.entries(1, u64::MAX, u64::MAX).unwrap()
     }
 
     /// Hands something to one replica.
