@@ -228,8 +228,8 @@ fn many_epochs(policy: compaction::Policy) -> (Plant, u64, u64) {
     let leader = plant.until_led();
     for _ in 0..600 {
         plant.pass(100);
-        if let Some(oldest) = plant.replica(leader).view().epochs().next().filter(|row| row.epoch > 12) {
-            let oldest = oldest.epoch;
+        let oldest = plant.replica(leader).view().epochs().next().map(|row| row.epoch);
+        if let Some(oldest) = oldest.filter(|epoch| *epoch > 12) {
             return (plant, leader, oldest);
         }
     }
