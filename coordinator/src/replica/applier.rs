@@ -77,12 +77,17 @@ impl Applier {
         &self.state
     }
 
-    /// Applies entries that follow on the state, in order. News are apart: they are for people, not for the replica.
+    /// Applies entries that follow on the state, in order, as far as this build knows the rules in effect. News are apart: they are
+    /// for people, not for the replica.
     pub fn apply(&mut self, committed: &[Committed]) -> (AppliedBatch, Vec<EntryNews>) {
         let mut entries: Vec<Applied> = Vec::with_capacity(committed.len());
         let mut news = Vec::with_capacity(committed.len());
         let mut root_due = None;
         for Committed { index, term, data, members } in committed {
+            // A newer build's to apply: the replica stops over such a state and says why.
+            if self.state.unsupported_rules().is_some() {
+                break;
+            }
             self.term = *term;
             if let Some(members) = members {
                 self.members = members.clone();
