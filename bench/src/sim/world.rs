@@ -251,8 +251,8 @@ pub struct World {
     /// Requests of the canary that were not answered yet.
     canary: Vec<u64>,
     faults: u64,
-    /// The node whose wall clock is wrong.
-    jumped: Option<u64>,
+    /// Until then a wall clock is wrong, or some node may still remember what it showed.
+    jumped_until: Micros,
     /// Nodes that are away for long: cut off, or else down.
     away: BTreeMap<u64, bool>,
     /// Leaders that are still to be hunted, and the one that was cut off last.
@@ -337,7 +337,7 @@ impl World {
             readers: [1; READERS],
             canary: Vec::new(),
             faults: 0,
-            jumped: None,
+            jumped_until: 0,
             away: BTreeMap::new(),
             hunt: 0,
             hunted: None,

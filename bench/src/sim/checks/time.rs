@@ -20,7 +20,8 @@ impl Time {
         hold("ledger time", stamp >= self.0, || format!("entry {index} takes time back from {} to {stamp}", self.0))?;
         self.0 = stamp;
         hold("ledger time", stamp <= true_ms + AHEAD_MS_MAX, || {
-            format!("entry {index} is stamped {} ms ahead of true time", stamp - true_ms)
+            let voters: Vec<u64> = seen.after.voters().map(|row| row.id.0).collect();
+            format!("entry {index} is stamped {} ms ahead of true time; {voters:?} vote", stamp - true_ms)
         })
     }
 }

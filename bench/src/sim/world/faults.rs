@@ -1,7 +1,10 @@
 //! Carries faults out, and ends them.
 
 use super::{Event, World};
-use crate::sim::{checks::Verdict, faults::Fault};
+use crate::sim::{checks::Verdict, clock::Micros, faults::Fault};
+
+/// A coordinator remembers for so long what another's clock showed, also when that one is gone.
+const READING_LIFE_US: Micros = 60_000_000;
 
 impl World {
     pub(super) fn leader(&self) -> Option<u64> {
@@ -80,10 +83,10 @@ impl World {
             }
             Fault::ClockJump { node, by_ms } => {
                 // A majority of wrong clocks is right by definition, so one at a time.
-                if self.jumped.is_some() {
+                if self.now < self.jumped_until {
                     return false;
                 }
-                self.jumped = Some(*node);
+                self.jumped_until = self.now + 4 * lasts + READING_LIFE_US;
                 self.host(*node).clock.jump(*by_ms);
                 self.after(4 * lasts, Event::Relief(fault.clone()));
             }
@@ -163,12 +166,7 @@ impl World {
                 self.reconnect();
                 return self.restart(node);
             }
-            Fault::ClockJump { node, by_ms } => {
-                if self.jumped == Some(node) {
-                    self.jumped = None;
-                    self.host(node).clock.jump(-by_ms);
-                }
-            }
+            Fault::ClockJump { node, by_ms } => self.host(node).clock.jump(-by_ms),
             Fault::DiskFull { node, .. } => self.host(node).disk.set_room(None),
             Fault::Crash { .. }
             | Fault::PowerCut { .. }
