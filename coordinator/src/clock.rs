@@ -99,9 +99,12 @@ impl LedgerClock {
         self.heard(self.me, wall_ms, now);
         self.readings.retain(|_, reading| now.saturating_sub(reading.read_at) <= READING_LIFE_MS);
         let Some(median) = self.median(now) else { return };
+        let majority = self.readings.len() > self.voters.len() / 2;
         let ledger_ms = match self.anchor {
-            None if self.readings.len() <= self.voters.len() / 2 => return,
+            None if !majority => return,
             None => median,
+            // Too few clocks to say that this one is right: time goes on by the monotonic clock alone.
+            Some(anchor) if !majority => anchor.ledger_ms.saturating_add(now.saturating_sub(anchor.at)),
             Some(anchor) => {
                 let elapsed = now.saturating_sub(anchor.at);
                 median.clamp(anchor.ledger_ms, anchor.ledger_ms.saturating_add(elapsed.saturating_mul(RATE_MAX)))
@@ -229,5 +232,16 @@ mod tests {
         let later = READING_LIFE_MS + 1;
         clock.tick(1_000_000 + later, later);
         assert_eq!(clock.stamp(), Some(1_000_000 + later));
+    }
+
+    #[test]
+    fn a_clock_that_is_left_alone_is_not_believed() {
+        let mut clock = agreed(1_000_000);
+        let later = READING_LIFE_MS + 1;
+        clock.tick(1_000_000 + later + DAY, later);
+        assert_eq!(clock.stamp(), Some(1_000_000 + later), "its own clock jumped while nobody was heard");
+        clock.heard(2, 1_000_100 + later, later + 100);
+        clock.tick(1_000_100 + later + DAY, later + 100);
+        assert_eq!(clock.stamp(), Some(1_000_100 + later));
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod admin;
+mod words;
 
 use super::{Founding, Odd, World, key};
 use matrixai_proto::v1::{self, command::Kind};
@@ -30,6 +31,7 @@ use matrixai_state::{
     ids::{CampaignId, HoldId, JobId, OfferId, UnitId},
 };
 use std::collections::{BTreeMap, BTreeSet};
+use words::{numbers, plain};
 
 /// Runs a scenario; returns the names of the refusals it met. Panics with the line on the first surprise.
 pub fn run(name: &str, text: &str) -> BTreeSet<&'static str> {
@@ -536,18 +538,6 @@ pub fn named_hash(name: &str) -> [u8; 32] {
 /// Every refusal there is.
 pub fn all_refusals() -> BTreeSet<&'static str> {
     Refusal::ALL.iter().map(|(_, name, _)| *name).collect()
-}
-
-fn numbers(text: &str) -> Vec<u32> {
-    text.split(',').filter(|part| !part.is_empty()).map(|part| part.parse().unwrap()).collect()
-}
-
-/// `5MAI` is 5 × 10^9 minor units; anything else is itself.
-fn plain(text: &str) -> String {
-    match text.strip_suffix("MAI") {
-        Some(mai) => (mai.parse::<u128>().unwrap() * matrixai_state::money::MAI).to_string(),
-        None => text.to_owned(),
-    }
 }
 
 fn duration_ms(text: &str) -> i64 {
