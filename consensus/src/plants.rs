@@ -1,5 +1,5 @@
 //! Bugs planted on purpose at real places, to prove that a simulator finds their like. They exist with the feature
-//! `plants` alone, which no build of a product has: without it [`planted`] is `false` for the compiler.
+//! `plants` alone, which no build of a product has: without it `planted` is `false` for the compiler.
 
 /// A bug that can be planted. Closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Bugs planted on purpose at real places, to prove that the simulator finds their like: those of this package, and by
 //! name those of the consensus and the state. They exist with the feature `plants` alone, which no build of the product
-//! has: without it [`planted`] is `false` for the compiler.
+//! has: without it `planted` is `false` for the compiler.
 
 /// Whether this build can have bugs planted.
 pub const POSSIBLE: bool = cfg!(feature = "plants");
