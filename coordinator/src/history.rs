@@ -12,7 +12,7 @@ mod room;
 mod runs;
 mod store;
 
-use crate::telemetry::Metrics;
+use crate::{files::OsFiles, telemetry::Metrics};
 use matrixai_protocol::Hash;
 use matrixai_state::{
     Movement,
@@ -153,6 +153,18 @@ struct Running {
     written: watch::Receiver<u64>,
 }
 
+impl Running {
+    /// Says that log entry `index` is waited for; answers where its arrival is seen.
+    fn wanted(&self, index: u64) -> watch::Receiver<u64> {
+        let written = self.written.clone();
+        if *written.borrow() < index {
+            // A full queue is written without being asked.
+            let _ = self.queue.try_send(Told::Wanted);
+        }
+        written
+    }
+}
+
 /// The rows and where they are. Whoever reads holds the lock, for a merge takes blocks away.
 #[derive(Debug)]
 struct Shelf {
@@ -249,13 +261,10 @@ impl History {
     /// up when the index has stopped. Blocks: must be called on a thread that may.
     pub(crate) fn settle(&self, index: u64, runtime: &tokio::runtime::Handle) {
         let Some(running) = self.running.get() else { return };
-        let mut written = running.written.clone();
-        if *written.borrow() < index {
-            let _ = running.queue.try_send(Told::Wanted);
-        }
+        let mut written = running.wanted(index);
         let reached = runtime.block_on(written.wait_for(|at| *at >= index)).is_ok();
         if reached && let Err(error) = running.shelf.store.sync() {
-            tracing::warn!(%error, "flush statement index");
+            tracing::warn!(%error, "sync statement index");
         }
     }
 
@@ -272,11 +281,7 @@ impl History {
         index: u64,
     ) -> Result<Statement, HistoryError> {
         let running = self.running.get().ok_or(HistoryError::Stopped)?;
-        let mut written = running.written.clone();
-        if *written.borrow() < index {
-            // A full queue is written without being asked.
-            let _ = running.queue.try_send(Told::Wanted);
-        }
+        let mut written = running.wanted(index);
         match tokio::time::timeout(CATCH_UP_WAIT, written.wait_for(|at| *at >= index)).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(HistoryError::Stopped),
@@ -464,7 +469,7 @@ fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), Strin
 }
 
 fn open(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), String> {
-    let store = Store::open(folder).map_err(|error| error.to_string())?;
+    let store = Store::open(folder, Arc::new(OsFiles)).map_err(|error| error.to_string())?;
     let meta: Meta = match store.get(META_KEY).map_err(|error| error.to_string())? {
         Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
         None if store.is_empty() => {

@@ -199,12 +199,8 @@ impl Runs {
             let blocks = store.blocks(run.id)?;
             // From the last block that can hold such a row back to the one that begins before the account does.
             let end = blocks.partition_point(|block| (block.account, block.sequence) < (account, before));
-            if end == 0 {
-                continue;
-            }
-            let mut file = store.file(run.id)?;
             for block in blocks[..end].iter().rev() {
-                let rows = file.read(block)?;
+                let rows = store.block(run.id, block)?;
                 let mut wanted = Vec::new();
                 for row in rows_of(&rows) {
                     let (place, rest) = row?;
@@ -276,7 +272,9 @@ fn malformed(error: postcard::Error) -> StoreError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::files::OsFiles;
     use matrixai_state::{effect::Cause, money::Money};
+    use std::sync::Arc;
 
     fn movement(sequence: u64, account: u8) -> Movement {
         let memo = "m".repeat(usize::from(account));
@@ -297,7 +295,7 @@ mod tests {
     #[test]
     fn whatever_was_merged_a_read_finds_what_a_plain_list_has() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), Arc::new(OsFiles)).unwrap();
         let (mut runs, mut all, mut sequence, mut most) = (Runs::default(), Vec::new(), 0, 0);
         for round in 0_u64..200 {
             let mut rows = Rows::default();

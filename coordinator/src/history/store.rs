@@ -4,12 +4,13 @@
 //! A run's file is written and synced before sled knows of it, and removed after sled no longer does; so a file too many is
 //! the mark of a crash and removed, and a file too few makes the whole index be built anew.
 
+use crate::files::{Files, FilesError};
 use matrixai_state::ids::AccountId;
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// sled's cache; its default is 1 GiB.
@@ -31,14 +32,9 @@ pub(super) enum StoreError {
     /// sled's.
     #[error("sled: {0}")]
     Sled(#[from] sled::Error),
-    /// The system's, about a file.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
+    /// A file's.
+    #[error(transparent)]
+    File(#[from] FilesError),
     /// What is there cannot be read.
     #[error("{0}")]
     Format(String),
@@ -48,7 +44,9 @@ pub(super) enum StoreError {
 #[derive(Debug)]
 pub(super) struct Store {
     db: sled::Db,
-    folder: PathBuf,
+    index: PathBuf,
+    rows: PathBuf,
+    files: Arc<dyn Files>,
 }
 
 /// A row as it is written: whose and which it is, and its bytes.
@@ -70,10 +68,11 @@ pub(super) struct Block {
 
 impl Store {
     /// Opens or makes it.
-    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(folder.join("rows")).map_err(of(folder))?;
-        let db = sled::Config::new().path(folder.join("index")).cache_capacity(CACHE_BYTES).open()?;
-        Ok(Self { db, folder: folder.to_owned() })
+    pub(super) fn open(folder: &Path, files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let (index, rows) = (folder.join("index"), folder.join("rows"));
+        files.create_dir(&rows)?;
+        let db = sled::Config::new().path(&index).cache_capacity(CACHE_BYTES).open()?;
+        Ok(Self { db, index, rows, files })
     }
 
     /// Whether it is new.
@@ -94,8 +93,9 @@ impl Store {
     /// Returns once the records are on the disk. sled's own flush does not wait for the disk.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush()?;
-        let path = self.folder.join("index").join(SLED_FILE);
-        File::open(&path).and_then(|file| file.sync_data()).map_err(of(&path))
+        let path = self.index.join(SLED_FILE);
+        let synced = File::open(&path).and_then(|file| file.sync_data());
+        synced.map_err(|error| StoreError::Format(format!("sync {}: {error}", path.display())))
     }
 
     /// Writes a run's file of these rows, and puts its list of blocks into a batch.
@@ -106,10 +106,14 @@ impl Store {
         batch: &mut sled::Batch,
     ) -> Result<(), StoreError> {
         let path = self.path(run);
-        let mut file = BufWriter::with_capacity(WRITE_BYTES, File::create(&path).map_err(of(&path))?);
+        let (mut file, mut buffer) = (self.files.create(&path)?, Vec::with_capacity(WRITE_BYTES));
         let (mut list, mut block): (Vec<u8>, Option<Block>) = (Vec::new(), None);
         for Row { account, sequence, bytes } in rows {
-            file.write_all(bytes).map_err(of(&path))?;
+            if buffer.len() + bytes.len() > WRITE_BYTES {
+                file.append(&buffer)?;
+                buffer.clear();
+            }
+            buffer.extend_from_slice(bytes);
             let length = u32::try_from(bytes.len()).map_err(|error| StoreError::Format(error.to_string()))?;
             match &mut block {
                 Some(block) if block.length < BLOCK_ROWS_BYTES => block.length += length,
@@ -121,8 +125,9 @@ impl Store {
             }
         }
         block.iter().for_each(|last| last.put(&mut list));
-        let file = file.into_inner().map_err(|error| of(&path)(error.into_error()))?;
-        file.sync_data().map_err(of(&path))?;
+        file.append(&buffer)?;
+        file.sync()?;
+        self.files.sync_dir(&self.rows)?;
         batch.insert(key(run).as_slice(), list);
         Ok(())
     }
@@ -144,63 +149,38 @@ impl Store {
 
     /// Removes files of runs that the records no longer name.
     pub(super) fn remove(&self, runs: &[u64]) -> Result<(), StoreError> {
-        for run in runs {
-            let path = self.path(*run);
-            fs::remove_file(&path).map_err(of(&path))?;
-        }
-        Ok(())
+        Ok(runs.iter().try_for_each(|run| self.files.remove(&self.path(*run)))?)
     }
 
     /// Removes the files of all runs but these, and checks that these are there.
     pub(super) fn keep(&self, runs: &BTreeSet<u64>) -> Result<(), StoreError> {
-        let folder = self.folder.join("rows");
-        for entry in fs::read_dir(&folder).map_err(of(&folder))? {
-            let path = entry.map_err(of(&folder))?.path();
-            let known =
-                path.file_stem().and_then(|name| name.to_str()?.parse().ok()).is_some_and(|run| runs.contains(&run));
-            if !known {
-                fs::remove_file(&path).map_err(of(&path))?;
-            }
+        let kept: BTreeSet<String> = runs.iter().map(|run| name(*run)).collect();
+        for file in self.files.list(&self.rows)?.iter().filter(|file| !kept.contains(*file)) {
+            self.files.remove(&self.rows.join(file))?;
         }
-        for run in runs {
-            let path = self.path(*run);
-            fs::metadata(&path).map_err(of(&path))?;
-        }
+        runs.iter().try_for_each(|run| self.files.len(&self.path(*run)).map(drop))?;
         Ok(())
     }
 
     /// A run's rows.
     pub(super) fn rows(&self, run: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.path(run);
-        fs::read(&path).map_err(of(&path))
+        let length = usize::try_from(self.files.len(&path)?).map_err(|error| StoreError::Format(error.to_string()))?;
+        Ok(self.files.read(&path, 0, length)?)
     }
 
-    /// A run's file, to read blocks from.
-    pub(super) fn file(&self, run: u64) -> Result<RunFile, StoreError> {
-        let path = self.path(run);
-        let file = File::open(&path).map_err(of(&path))?;
-        Ok(RunFile { path, file })
+    /// The rows of a block of a run.
+    pub(super) fn block(&self, run: u64, block: &Block) -> Result<Vec<u8>, StoreError> {
+        Ok(self.files.read(&self.path(run), block.offset, block.length as usize)?)
     }
 
     fn path(&self, run: u64) -> PathBuf {
-        self.folder.join("rows").join(format!("{run}.run"))
+        self.rows.join(name(run))
     }
 }
 
-/// An open run.
-#[derive(Debug)]
-pub(super) struct RunFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl RunFile {
-    /// The rows of a block.
-    pub(super) fn read(&mut self, block: &Block) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = vec![0; block.length as usize];
-        let found = self.file.seek(SeekFrom::Start(block.offset)).and_then(|_| self.file.read_exact(&mut bytes));
-        found.map_err(of(&self.path)).map(|()| bytes)
-    }
+fn name(run: u64) -> String {
+    format!("{run}.run")
 }
 
 impl Block {
@@ -225,8 +205,4 @@ fn key(run: u64) -> [u8; 9] {
     let mut key = [BLOCKS; 9];
     key[1..].copy_from_slice(&run.to_be_bytes());
     key
-}
-
-fn of(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::File { path: path.to_owned(), source }
 }

@@ -154,3 +154,32 @@ async fn another_clusters_index_is_never_answered_from() {
     assert_eq!(metrics.history_rebuilds.get(), 1);
     assert!(sequences(&other, ALICE, 0, 0).await.is_empty());
 }
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+/// What a kill leaves is what the files hold at that moment.
+#[test]
+fn what_is_settled_survives_a_kill_at_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, killed) = (folder.path().join("history"), folder.path().join("killed"));
+    let history = started(&path, &CLUSTER, &Arc::default());
+    history.record(1, 11, vec![movement(1, ALICE)]);
+    history.settle(1, runtime.handle());
+    copy(&path, &killed);
+
+    let history = History::new(&killed, Arc::default());
+    history.start(&CLUSTER, 1, 1).unwrap();
+    let statement = runtime.block_on(history.statement(ALICE, 0, 10, 0)).unwrap();
+    assert_eq!((statement.records.len(), statement.complete_from), (1, 0), "a start from a snapshot of entry 1");
+}

@@ -42,6 +42,8 @@ impl Snapshotting {
         let (snapshots, metrics) = (self.snapshots.clone(), self.metrics.clone());
         let (history, runtime) = (self.history.clone(), self.runtime.clone());
         self.runtime.spawn_blocking(move || {
+            // A start from this snapshot replays the entries behind it and none before: their statements must be there by then.
+            history.settle(header.index, &runtime);
             let start = Instant::now();
             let saved = snapshots.save(&header, &view);
             // The view holds copies of every page that has changed meanwhile.
@@ -51,8 +53,6 @@ impl Snapshotting {
                     let (index, bytes, seconds) = (header.index, reference.bytes, start.elapsed().as_secs_f64());
                     tracing::info!(index, bytes, seconds, "a snapshot was taken");
                     metrics.snapshot_seconds.observe(seconds);
-                    // After a restart entries behind the snapshot are replayed, those before it are not.
-                    history.settle(header.index, &runtime);
                     done.tell(Input::SnapshotSaved { header, reference });
                 }
                 Err(error) => done.tell(Input::SnapshotFailed { why: error.to_string() }),
