@@ -7,29 +7,11 @@ use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 use sha2::{Digest, Sha512};
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
 
 /// Bytes of a proof: Gamma 32, c 16, s 32.
 pub const PROOF_BYTES: usize = 80;
 /// Bytes of an output.
 pub const OUTPUT_BYTES: usize = 64;
-
-/// Proofs that held and are kept: a few beats of a cluster.
-const HELD_MAX: usize = 64;
-
-/// Proofs that held lately, with everything that they were checked against. A beat's shares are looked at when they are
-/// collected and again when the beat is applied, by every coordinator of a process.
-static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
-
-struct Held {
-    key: [u8; 32],
-    alpha: Vec<u8>,
-    proof: [u8; PROOF_BYTES],
-    output: [u8; OUTPUT_BYTES],
-}
 
 const SUITE: u8 = 0x03;
 const CHALLENGE_BYTES: usize = 16;
@@ -80,20 +62,6 @@ pub fn prove(seed: &[u8; 32], alpha: &[u8]) -> [u8; PROOF_BYTES] {
 #[must_use]
 pub fn verify(key: &[u8; 32], alpha: &[u8], proof: &[u8]) -> Option<[u8; OUTPUT_BYTES]> {
     let proof: &[u8; PROOF_BYTES] = proof.try_into().ok()?;
-    let held = || HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = |held: &&Held| held.proof == *proof && held.key == *key && held.alpha == alpha;
-    let known = held().iter().find(same).map(|held| held.output);
-    if known.is_some() {
-        return known;
-    }
-    let output = check(key, alpha, proof)?;
-    let mut held = held();
-    held.truncate(HELD_MAX - 1);
-    held.push_front(Held { key: *key, alpha: alpha.to_vec(), proof: *proof, output });
-    Some(output)
-}
-
-fn check(key: &[u8; 32], alpha: &[u8], proof: &[u8; PROOF_BYTES]) -> Option<[u8; OUTPUT_BYTES]> {
     let gamma_bytes: [u8; 32] = proof[..32].try_into().ok()?;
     let c: [u8; CHALLENGE_BYTES] = proof[32..48].try_into().ok()?;
     let s_bytes: [u8; 32] = proof[48..].try_into().ok()?;
@@ -322,22 +290,6 @@ mod tests {
             if same { taken += 1 } else { refused += 1 }
         }
         assert!(taken > 500 && refused > 10, "{taken} taken, {refused} refused");
-    }
-
-    #[test]
-    fn a_proof_that_held_is_held_against_nothing_else() {
-        let (seed, alpha, proof, output) = example(2);
-        let (key, other) = (public_key(&seed), public_key(&example(1).0));
-        for _ in 0..2 {
-            assert_eq!(verify(&key, &alpha, &proof).unwrap().to_vec(), output);
-            assert_eq!(verify(&other, &alpha, &proof), None);
-            assert_eq!(verify(&key, b"af", &proof), None);
-        }
-        for number in 0..2 * HELD_MAX as u64 {
-            let alpha = number.to_le_bytes();
-            assert!(verify(&key, &alpha, &prove(&seed, &alpha)).is_some());
-            assert!(HELD.lock().unwrap().len() <= HELD_MAX);
-        }
     }
 
     #[test]
