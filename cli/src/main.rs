@@ -20,8 +20,8 @@ use error::{CliError, Code, Result};
 use std::process::ExitCode;
 use verbs::Desk;
 
-/// Envelopes and replies are made on one thread and freed on another, thousands of times a second, which the system's
-/// allocator pays for with a seventh of a coordinator's processor time.
+/// Envelopes and replies are made on one thread and freed on another, thousands of times a second: with the system's allocator
+/// that was among the first things in a profile.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
