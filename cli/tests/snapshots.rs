@@ -17,12 +17,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex},
     thread,
-    time::Duration,
 };
 
 /// Accounts that make the state large, opened so many by one envelope.
@@ -31,10 +27,27 @@ const OPENED_AT_ONCE: usize = 4_000;
 /// Bytes of a piece of a snapshot, and after how many a narrow door lets no more out.
 const PIECE_BYTES: u64 = 1 << 20;
 const NARROW_BYTES: usize = 1_500_000;
-const PAUSE: Duration = Duration::from_millis(10);
+
+/// How wide doors are; whoever waits at a narrow one is told when it opens.
+#[derive(Default)]
+struct Width {
+    narrow: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Width {
+    fn set(&self, narrow: bool) {
+        *self.narrow.lock().unwrap() = narrow;
+        self.changed.notify_all();
+    }
+
+    fn wait_until_wide(&self) {
+        drop(self.changed.wait_while(self.narrow.lock().unwrap(), |narrow| *narrow).unwrap());
+    }
+}
 
 /// A proxy before a coordinator. While it is narrow, a connection lets so much out and then holds the rest.
-fn door(address: &str, narrow: &Arc<AtomicBool>) -> String {
+fn door(address: &str, narrow: &Arc<Width>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let door = listener.local_addr().unwrap().to_string();
     let (address, narrow) = (address.to_owned(), narrow.clone());
@@ -43,7 +56,7 @@ fn door(address: &str, narrow: &Arc<AtomicBool>) -> String {
             // Whoever knocks while the coordinator is down is sent away.
             let Ok(outside) = TcpStream::connect(&address) else { continue };
             let ends = (inside.try_clone().unwrap(), outside.try_clone().unwrap());
-            let (open, narrow) = (Arc::new(AtomicBool::new(false)), narrow.clone());
+            let (open, narrow) = (Arc::new(Width::default()), narrow.clone());
             thread::spawn(move || pass(ends.0, ends.1, &open));
             thread::spawn(move || pass(outside, inside, &narrow));
         }
@@ -51,12 +64,12 @@ fn door(address: &str, narrow: &Arc<AtomicBool>) -> String {
     door
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, narrow: &AtomicBool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, width: &Width) {
     let (mut buffer, mut passed) = ([0; 64 << 10], 0);
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         passed += read;
-        while passed > NARROW_BYTES && narrow.load(Ordering::Relaxed) {
-            thread::sleep(PAUSE);
+        if passed > NARROW_BYTES {
+            width.wait_until_wide();
         }
         if to.write_all(&buffer[..read]).is_err() {
             break;
@@ -92,8 +105,8 @@ fn files(folder: &Path, ending: &str) -> Vec<(PathBuf, u64)> {
 
 #[test]
 fn a_member_behind_a_cut_log_fetches_the_state_and_goes_on_where_it_was_killed() {
-    let narrow = Arc::new(AtomicBool::new(false));
-    let mut cluster = Cluster::found_behind("[snapshots]\ntail_entries = 10\n", |address| door(address, &narrow));
+    let width = Arc::new(Width::default());
+    let mut cluster = Cluster::found_behind("[snapshots]\ntail_entries = 10\n", |address| door(address, &width));
     let away = (cluster.leader() + 1) % 3;
     let others: Vec<usize> = (0..3).filter(|place| *place != away).collect();
     let folder = |place: usize| cluster.home.path().join(format!("coordinator-{}", place + 1));
@@ -112,17 +125,16 @@ fn a_member_behind_a_cut_log_fetches_the_state_and_goes_on_where_it_was_killed()
     });
     assert!(folders.iter().flat_map(|folder| files(folder, "snapshot")).all(|(_, bytes)| bytes > 2 * PIECE_BYTES));
 
-    narrow.store(true, Ordering::Relaxed);
+    width.set(true);
     cluster.coordinators[away].restart();
     cluster.until("some of the state has arrived", |_| {
-        thread::sleep(PAUSE);
         files(&its_folder, "part").iter().any(|(_, bytes)| *bytes >= PIECE_BYTES)
     });
     cluster.coordinators[away].kill();
     assert!(files(&its_folder, "snapshot").is_empty(), "it was in the middle");
     let arrived = files(&its_folder, "part");
     assert_eq!(arrived.len(), 1, "{arrived:?}");
-    narrow.store(false, Ordering::Relaxed);
+    width.set(false);
 
     cluster.coordinators[away].restart();
     let newest = cluster.status(cluster.leader())["committed"].as_u64().unwrap();

@@ -195,3 +195,21 @@ fn a_start_that_contradicts_what_is_committed_is_refused() {
     }
     assert_eq!(disk.last_index(), 9, "a refused opening leaves the log as it was");
 }
+
+#[test]
+fn an_election_that_nobody_answers_is_held_again_after_half_the_time() {
+    let mut cluster = Cluster::new(3, 5);
+    let mut asked = Vec::new();
+    for tick in 0_usize..120 {
+        cluster.run_ticks_of(1, 1);
+        cluster.cycle_only(1).unwrap();
+        cluster.write(1, usize::MAX).unwrap();
+        if !kinds_from(&mut cluster, 1).is_empty() {
+            asked.push(tick);
+        }
+    }
+    let longest = NodeConfig::new(1, 5).election_ticks;
+    let gaps: Vec<usize> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(asked[0] + 1 >= longest, "the first waits for the whole timeout: {asked:?}");
+    assert!(gaps.len() >= 5 && gaps.iter().all(|gap| (longest / 2..longest).contains(gap)), "{asked:?}");
+}

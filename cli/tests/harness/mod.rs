@@ -92,12 +92,9 @@ impl Process {
 
     /// Waits until it ends by itself; answers the end of its log.
     pub fn end(&mut self) -> String {
-        let begun = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < DEADLINE, "it does not end: {}", tail(&self.folder));
-            std::thread::sleep(LOOK_EVERY);
-        }
-        tail(&self.folder)
+        let folder = self.folder.clone();
+        until("it ends", || self.child.try_wait().unwrap().is_some(), || tail(&folder));
+        tail(&folder)
     }
 
     pub fn text(&self, key: &str) -> String {
@@ -109,6 +106,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition until the deadline; then fails with what `said` has to say.
+fn until(what: &str, mut holds: impl FnMut() -> bool, said: impl FnOnce() -> String) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "not within {} s: {what} {}", DEADLINE.as_secs(), said());
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -310,10 +316,7 @@ impl Cluster {
 
     /// Waits until a view of the cluster holds; each look is a call that takes its own time.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
-        while !holds(self) {
-            assert!(begun.elapsed() < DEADLINE, "not within {} s: {what}", DEADLINE.as_secs());
-        }
+        until(what, || holds(self), String::new);
     }
 
     /// Follows a job by the stream of its changes until a state of it holds.

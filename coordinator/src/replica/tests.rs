@@ -179,6 +179,31 @@ fn what_arrives_while_the_disk_is_busy_shares_an_entry() {
 }
 
 #[test]
+fn what_arrives_while_an_entry_is_not_committed_shares_one_unless_it_is_worth_its_own() {
+    let (mut plant, leader) = led();
+    for id in (1..=3).filter(|id| *id != leader) {
+        plant.hold_writer(id, true);
+    }
+    let before = plant.replica(leader).node().last_index();
+    for caller in 0..20 {
+        plant.submit(leader, caller, &signer(50 + u8::try_from(caller).unwrap()), create());
+        plant.settle();
+    }
+    assert_eq!(plant.replica(leader).node().last_index() - before, 1, "the first alone, the rest waits for it");
+    let many = u64::try_from(ENTRY_WORTH_BYTES / 100).unwrap();
+    for caller in 20..20 + many {
+        plant.submit(leader, caller, &signer(50), create());
+    }
+    plant.settle();
+    assert_eq!(plant.replica(leader).node().last_index() - before, 2, "so much is worth an entry");
+    for id in (1..=3).filter(|id| *id != leader) {
+        plant.hold_writer(id, false);
+    }
+    plant.pass(100);
+    assert_eq!(plant.replies(leader).len() as u64, 20 + many);
+}
+
+#[test]
 fn a_leader_with_a_full_disk_gives_way_at_once_and_comes_back_by_itself() {
     let (mut plant, leader) = led();
     let (disk, _) = plant.disk(leader);
