@@ -5,8 +5,8 @@ use matrixai_proto::v1::{self, command::Kind};
 use matrixai_protocol::sha256;
 use matrixai_state::{State, ids::MachineId};
 
-/// Machines of one owner.
-const MACHINES_PER_OWNER: usize = 10_000;
+/// Machines of one owner: a multiple of [`BATCH`], since an envelope has one account.
+const MACHINES_PER_OWNER: usize = 8_192;
 /// Commands of an envelope, envelopes of an entry.
 const BATCH: usize = 64;
 const ENVELOPES: usize = 64;

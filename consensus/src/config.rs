@@ -43,15 +43,16 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// The defaults: elections after 10 to 19 ticks, a heartbeat every 2, 64 MiB uncommitted, 256 messages in flight.
+    /// The defaults: elections after 10 to 19 ticks, a heartbeat every 2, 16 MiB uncommitted, 64 messages in flight: what is under way to a
+    /// follower stands before its heartbeats.
     pub fn new(id: u64, seed: u64) -> Self {
         Self {
             id,
             election_ticks: 10,
             heartbeat_ticks: 2,
             seed,
-            max_uncommitted_bytes: 64 << 20,
-            max_inflight_messages: 256,
+            max_uncommitted_bytes: 16 << 20,
+            max_inflight_messages: 64,
         }
     }
 

@@ -7,20 +7,32 @@ use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message,
     WrapFuture as _, prelude::SendError,
 };
+use futures::{Stream, StreamExt as _, stream};
 use matrixai_proto::v1::{PeerAck, PeerFrame, PeerStatus, peer_client::PeerClient};
 use matrixai_state::Refusal;
 use matrixai_transport::Line;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 /// Messages of the replica waiting for the link.
 const MAILBOX: usize = 1_024;
-/// Frames waiting for the network.
+/// Frames waiting for the network, and their bytes. Beyond either, messages are lost and raft is told, which goes back to
+/// one message at a time: what a slow link owes must stay less than it can carry within an election's time.
 const FRAMES_MAX: usize = 256;
-/// Largest frame that is sent and accepted: one append message of the consensus is at most 4 MiB.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+/// Largest frame that is accepted: one message of the consensus is at most 4 MiB.
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
+/// Messages travel together up to this many bytes; a larger one travels alone.
+const FRAME_BYTES: usize = 1 << 20;
 /// Pauses before a new attempt.
 const PAUSE_LEAST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_millis(1_000);
@@ -91,8 +103,60 @@ struct PeerActor {
     live: Arc<Live>,
     replica: Addr<ReplicaActor>,
     /// Where frames go while a stream stands.
-    frames: Option<mpsc::Sender<PeerFrame>>,
+    frames: Option<Frames>,
     pause: Duration,
+}
+
+/// Where frames wait for the network.
+#[derive(Debug, Clone)]
+struct Frames {
+    queue: mpsc::Sender<PeerFrame>,
+    /// Bytes of messages that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Frames {
+    /// Room for frames, and the stream on which they leave.
+    fn new() -> (Self, impl Stream<Item = PeerFrame> + Send + 'static) {
+        let (queue, leaving) = mpsc::channel(FRAMES_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = waiting.clone();
+        let stream = ReceiverStream::new(leaving).inspect(move |frame: &PeerFrame| {
+            left.fetch_sub(bytes(&frame.raft), Ordering::Relaxed);
+        });
+        (Self { queue, waiting }, stream)
+    }
+
+    /// Puts a frame behind the others; `false` if there is no room.
+    fn push(&self, raft: Vec<Vec<u8>>, status: Option<PeerStatus>) -> bool {
+        let bytes = bytes(&raft);
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        // What finds nothing before it always has room, whatever its size.
+        let room = before == 0 || before + bytes <= WAITING_BYTES_MAX;
+        let taken = room && self.queue.try_send(PeerFrame { claim: None, raft, status }).is_ok();
+        if !taken {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
+fn bytes(messages: &[Vec<u8>]) -> usize {
+    messages.iter().map(Vec::len).sum()
+}
+
+/// The first of these messages that fit into a frame together, at least one, taken off.
+fn frame(messages: &mut Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut room = FRAME_BYTES;
+    let fit = messages.iter().take_while(|message| match room.checked_sub(message.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    });
+    let rest = messages.split_off(fit.count().max(1).min(messages.len()));
+    std::mem::replace(messages, rest)
 }
 
 /// Starts the link to one coordinator.
@@ -123,16 +187,16 @@ impl PeerActor {
             Ok(line) => line,
             Err(why) => return tracing::error!(why, "a coordinator cannot be reached"),
         };
-        let (frames, queue) = mpsc::channel(FRAMES_MAX);
+        let (frames, leaving) = Frames::new();
         let first = PeerFrame { claim: Some(self.links.claim(self.to.id)), raft: Vec::new(), status: None };
-        let opening = open(line, first, queue);
+        let opening = open(line, first, leaving);
         ctx.spawn(opening.into_actor(self).map(|acks, link, ctx| match acks {
             Ok(acks) => link.connected(frames, acks, ctx),
             Err(broken) => link.broken(&broken, ctx),
         }));
     }
 
-    fn connected(&mut self, frames: mpsc::Sender<PeerFrame>, acks: Streaming<PeerAck>, ctx: &mut Context<Self>) {
+    fn connected(&mut self, frames: Frames, acks: Streaming<PeerAck>, ctx: &mut Context<Self>) {
         tracing::debug!(peer = self.to.id, "linked");
         self.frames = Some(frames);
         self.pause = PAUSE_LEAST;
@@ -201,12 +265,13 @@ struct Outgoing {
 impl Handler<Outgoing> for PeerActor {
     type Result = ();
 
-    fn handle(&mut self, Outgoing { raft, status }: Outgoing, _: &mut Self::Context) {
-        let messages = !raft.is_empty();
-        let sent = match &self.frames {
-            Some(frames) => frames.try_send(PeerFrame { claim: None, raft, status }).is_ok(),
-            None => false,
-        };
+    fn handle(&mut self, Outgoing { mut raft, status }: Outgoing, _: &mut Self::Context) {
+        let (messages, frames) = (!raft.is_empty(), self.frames.as_ref());
+        let mut sent = status.is_none() || frames.is_some_and(|frames| frames.push(Vec::new(), status));
+        while !raft.is_empty() && sent {
+            let frame = frame(&mut raft);
+            sent = frames.is_some_and(|frames| frames.push(frame, None));
+        }
         if !sent && messages {
             // If the replica's mailbox is full too, raft finds out by itself.
             let _ = self.replica.try_send(Unreachable(self.to.id));
@@ -214,9 +279,13 @@ impl Handler<Outgoing> for PeerActor {
     }
 }
 
-async fn open(line: Line, first: PeerFrame, queue: mpsc::Receiver<PeerFrame>) -> Result<Streaming<PeerAck>, Broken> {
+async fn open(
+    line: Line,
+    first: PeerFrame,
+    leaving: impl Stream<Item = PeerFrame> + Send + 'static,
+) -> Result<Streaming<PeerAck>, Broken> {
     let channel = line.connect().await.map_err(|error| describe(&error))?;
-    let frames = tokio_stream::StreamExt::chain(tokio_stream::once(first), ReceiverStream::new(queue));
+    let frames = stream::once(async { first }).chain(leaving);
     let mut client = PeerClient::new(channel).max_encoding_message_size(FRAME_BYTES_MAX);
     match tokio::time::timeout(ACCEPT_WAIT, client.exchange(frames)).await {
         Ok(Ok(acks)) => Ok(acks.into_inner()),
@@ -245,4 +314,35 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[test]
+    fn frames_hold_whole_messages_in_order_up_to_their_size() {
+        let sizes = [10, FRAME_BYTES - 10, 1, FRAME_BYTES + 1, FRAME_BYTES / 2, 0, FRAME_BYTES / 2 + 1];
+        let mut messages: Vec<Vec<u8>> = sizes.iter().map(|size| vec![7; *size]).collect();
+        let mut frames = Vec::new();
+        while !messages.is_empty() {
+            frames.push(frame(&mut messages).iter().map(Vec::len).collect::<Vec<_>>());
+        }
+        let half = FRAME_BYTES / 2;
+        assert_eq!(frames, [vec![10, FRAME_BYTES - 10], vec![1], vec![FRAME_BYTES + 1], vec![half, 0], vec![half + 1]]);
+        assert!(frame(&mut Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_link_owes_no_more_than_its_limit_and_has_room_again_when_frames_leave() {
+        let (frames, leaving) = Frames::new();
+        let mut leaving = Box::pin(leaving);
+        assert!(frames.push(vec![vec![0; WAITING_BYTES_MAX + 1]], None), "a large one alone");
+        assert!(!frames.push(vec![vec![0]], None));
+        assert!(leaving.next().now_or_never().flatten().is_some());
+        assert!(frames.push(vec![vec![0; WAITING_BYTES_MAX]], None));
+        assert!(frames.push(Vec::new(), Some(PeerStatus::default())), "a status is small");
+        assert!(!frames.push(vec![vec![0]], None));
+    }
 }
