@@ -58,6 +58,7 @@ pub fn jobs(all: &mut Population, count: usize) {
                     total_limit: CHEAP.into(),
                     duration_s: 3_600,
                     start_deadline_s: 86_400,
+                    query: Default::default(),
                 }),
             };
             all.envelope(accounts - 1 - number % accounts, vec![command(Kind::SubmitTraining(submit))])

@@ -439,6 +439,9 @@ pub(crate) enum JobVerb {
     /// Upload a job's data and submit it.
     Submit {
         file: PathBuf,
+        /// What each machine must be, e.g. 'cores >= 8 && speed.fgemm > 40e9', instead of what the file says.
+        #[arg(long = "where", value_name = "QUERY")]
+        query: Option<String>,
         /// Wait until it is closed and print its receipt.
         #[arg(long)]
         wait: bool,

@@ -80,6 +80,9 @@ pub(crate) struct OrderPart {
     pub(crate) duration_s: u64,
     #[serde(default)]
     pub(crate) start_deadline_s: u64,
+    /// What each machine must be; any if empty.
+    #[serde(default, rename = "where")]
+    pub(crate) query: String,
 }
 
 fn one() -> u32 {
@@ -125,6 +128,7 @@ pub(crate) fn assemble(file: &JobFile, data: Vec<u8>) -> Result<Job> {
         total_limit: money::parse_mai(&file.order.total_limit)?.to_string(),
         duration_s: file.order.duration_s,
         start_deadline_s: file.order.start_deadline_s,
+        query: file.order.query.clone(),
     };
     Ok(Job { name: file.name.clone(), data, spec, order })
 }

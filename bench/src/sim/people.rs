@@ -224,6 +224,7 @@ impl People {
             total_limit: (60 * MAI).to_string(),
             duration_s: self.rng.between(20, 200),
             start_deadline_s: self.rng.between(0, 40),
+            query: Default::default(),
         };
         Kind::SubmitTraining(v1::SubmitTraining { name: "digits".into(), spec: Some(spec), order: Some(order) })
     }

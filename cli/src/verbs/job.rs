@@ -18,8 +18,11 @@ use std::path::Path;
 
 pub(crate) async fn run(desk: &Desk, verb: JobVerb) -> Result<()> {
     match verb {
-        JobVerb::Submit { file, wait } => {
-            let job = jobfile::read(&file)?;
+        JobVerb::Submit { file, query, wait } => {
+            let mut job = jobfile::read(&file)?;
+            if let Some(query) = query {
+                job.order.query = query;
+            }
             let (client, signer) = (desk.client().await?, desk.signer()?);
             let id = submit(&client, &signer, &job).await?;
             if !wait {

@@ -211,6 +211,7 @@ fn job_json(job: v1::Job) -> Value {
             "price_limit": mai(&order.price_limit),
             "total_limit": mai(&order.total_limit),
             "duration_s": order.duration_s,
+            "query": order.query,
         },
         "shares": list(job.shares, share),
         "escrow": {

@@ -17,7 +17,7 @@ use crate::{
     genesis::{self, NODES_MAX},
     ids::{AccountId, CommandId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
     machines::{Gpu, Inventory},
-    market::OrderTerms,
+    market::{OrderTerms, query::Query},
     money::Money,
     outcome::{Detail, Refusal},
     registry::Place,
@@ -470,6 +470,7 @@ fn order(wire: v1::OrderTerms) -> Result<OrderTerms, Refusal> {
         total_limit: money("total_limit", &wire.total_limit)?,
         duration_s: wire.duration_s,
         start_deadline_s: wire.start_deadline_s,
+        query: Query::parse(&wire.query).map_err(|error| Refusal::BadQuery(Detail::new(error)))?,
     })
 }
 

@@ -1,16 +1,20 @@
 //! The market: machines for rent, orders that wait for them, and the agreements between the two.
 //!
 //! The book (`market/book.rs`) keeps open offers by price and time, and waiting orders by limit and time. Matching
-//! (`market/matching.rs`) gives an order all the machines it wants or none. An agreement's machines belong to its job
+//! (`market/matching.rs`) gives an order all the machines it wants or none, of those that its query (`market/query.rs`)
+//! accepts. An agreement's machines belong to its job
 //! until `release_machines`.
 
+mod attributes;
 pub(crate) mod book;
 pub(crate) mod matching;
+pub mod query;
 
 pub(crate) use book::{cancel_order, check_terms, make_offer, on_offer_due, on_order_due, place_order};
 pub(crate) use book::{withdraw_all, withdraw_offer};
 pub(crate) use matching::{release_machines, try_match};
 
+use self::query::Query;
 use crate::{
     ids::{AccountId, JobId, MachineId, OfferId},
     money::Money,
@@ -41,6 +45,8 @@ pub struct OrderTerms {
     pub duration_s: u64,
     /// The job is closed if it has not matched this many seconds after submission; 0 means 120.
     pub start_deadline_s: u64,
+    /// What each machine must be.
+    pub query: Query,
 }
 
 /// What became of an offer.

@@ -253,6 +253,9 @@ refusals! {
     BadHoldDuration = 202, "bad_hold_duration", "a hold lasts from 1 second to 30 days";
     TooManyHolds = 203, "too_many_holds", "the account has 1,024 open holds; wait until one is decided or lapses";
     HoldExceeded = 204, "hold_exceeded", "the amount is more than what is on hold";
+
+    // Of the market.
+    BadQuery(detail) = 72, "bad_query", "the order's query cannot be read";
 }
 
 /// The sentence, and what in particular was wrong.

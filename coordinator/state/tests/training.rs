@@ -315,6 +315,7 @@ fn submissions_are_checked() {
             total_limit: (total_mai * MAI).to_string(),
             duration_s: 60,
             start_deadline_s: 0,
+            query: Default::default(),
         };
         Kind::SubmitTraining(v1::SubmitTraining { name: name.into(), spec, order: Some(order) })
     };

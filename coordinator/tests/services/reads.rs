@@ -170,6 +170,7 @@ fn training(name: &str) -> Kind {
         total_limit: (2 * MAI).to_string(),
         duration_s: 60,
         start_deadline_s: 0,
+        query: Default::default(),
     };
     Kind::SubmitTraining(SubmitTraining { name: name.to_owned(), spec: Some(spec), order: Some(order) })
 }

@@ -227,6 +227,7 @@ fn order(terms: &OrderTerms) -> v1::OrderTerms {
         total_limit: terms.total_limit.to_string(),
         duration_s: terms.duration_s,
         start_deadline_s: terms.start_deadline_s,
+        query: terms.query.to_string(),
     }
 }
 

@@ -157,6 +157,7 @@ fn settled() -> JobRow {
             total_limit: Money::ZERO,
             duration_s: 60,
             start_deadline_s: 0,
+            query: Default::default(),
         },
         fee_bp: 100,
         state: JobState::Settled,

@@ -237,6 +237,7 @@ fn terms(job: &v1::Job, spec: &v1::TrainingSpec) -> Html {
         ("Price limit", &format!("{} / h each", units::mai(&order.price_limit))),
         ("Total limit", &units::mai(&order.total_limit)),
         ("Longest rent", &units::duration(order.duration_s.saturating_mul(1_000))),
+        ("Machines must be", &if order.query.is_empty() { "any" } else { order.query.as_str() }),
         ("Data set", &whole_id(&spec.dataset)),
         ("Size of the data set", &units::bytes(spec.dataset_bytes)),
         ("Layers", &layers.join(" → ")),

@@ -9,6 +9,7 @@
 
 use super::{
     MatchedMachine, OfferRow, OrderRow, TRADES_MAX, TradeRow,
+    attributes::attributes,
     book::{OrderKey, cancel_order, reopen, take},
 };
 use crate::{
@@ -139,7 +140,8 @@ fn look(state: &State, ctx: &mut Context, order: &OrderRow) -> Found {
     Found::Nothing
 }
 
-/// Whether an offer's machine can do this job: there, free, measured, with the memory, for this long, not the buyer's.
+/// Whether an offer's machine can do this job: there, free, measured, with the memory, for this long, not the buyer's,
+/// and what the order asks for.
 fn feasible(state: &State, now_ms: u64, order: &OrderRow, offer: &OfferRow) -> bool {
     let Some(machine) = state.machines.get(&offer.machine) else { return false };
     let fits = (offer.duration_min_s..=offer.duration_max_s).contains(&order.terms.duration_s);
@@ -149,6 +151,7 @@ fn feasible(state: &State, now_ms: u64, order: &OrderRow, offer: &OfferRow) -> b
         && machine.job.is_none()
         && machine.inventory.ram_bytes >= order.memory_bytes
         && power::measured_fgemm(state, offer.machine).is_some()
+        && (order.terms.query.accepts_all() || order.terms.query.accepts(&attributes(state, offer)))
 }
 
 /// Whoever was in the book first names the price.
@@ -314,6 +317,7 @@ mod tests {
             total_limit: money(1_000_000),
             duration_s: 3_600,
             start_deadline_s: 0,
+            query: Default::default(),
         };
         let submit = SubmitTraining { name: "j".into(), spec, order };
         let Outcome::Done { id: Some(id) } = jobs::submit_training(state, &mut ctx, BUYER, &submit) else {

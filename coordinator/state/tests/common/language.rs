@@ -286,6 +286,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
                 total_limit: args.money("total", "10000000000"),
                 duration_s: args.number("duration", 3_600),
                 start_deadline_s: args.number("start", 0),
+                query: args.get("where").unwrap_or_default().to_owned(),
             }),
         }),
         "cancel" => Kind::CancelJob(v1::CancelJob { job: id("job") }),

@@ -239,6 +239,7 @@ impl Sim {
             total_limit: (60 * MAI).to_string(),
             duration_s,
             start_deadline_s: 30,
+            query: Default::default(),
         };
         let submit = v1::SubmitTraining { name: "digits".into(), spec: Some(spec), order: Some(order) };
         match self.say("buyer", Kind::SubmitTraining(submit)) {

@@ -1,0 +1,109 @@
+//! What a condition is of one offer, in Kleene's three-valued logic.
+
+use super::{Attributes, Comparison, Condition, Number, Numeric, Operator, Values};
+
+/// True, false, or undefined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// It hangs on something that has no value.
+    Undefined,
+}
+
+impl Truth {
+    const fn of(value: bool) -> Self {
+        if value { Truth::True } else { Truth::False }
+    }
+
+    const fn opposite(self) -> Self {
+        match self {
+            Truth::True => Truth::False,
+            Truth::False => Truth::True,
+            Truth::Undefined => Truth::Undefined,
+        }
+    }
+}
+
+impl Condition {
+    /// What it is of an offer with these attributes.
+    pub fn truth(&self, of: &Attributes) -> Truth {
+        match self {
+            Condition::Const(value) => Truth::of(*value),
+            Condition::Compare(compare) => compare.truth(of),
+            Condition::In { values, equal } => {
+                values.contain(of).map_or(Truth::Undefined, |contained| Truth::of(contained == *equal))
+            }
+            Condition::Defined(attribute) => Truth::of(of.defines(*attribute)),
+            Condition::Provenance { of: attribute, is, equal } => {
+                of.provenance(*attribute).map_or(Truth::Undefined, |from| Truth::of((from == *is) == *equal))
+            }
+            Condition::Not(inner) => inner.truth(of).opposite(),
+            Condition::And(all) => decided(all, of, Truth::False),
+            Condition::Or(all) => decided(all, of, Truth::True),
+        }
+    }
+}
+
+/// One clause that `decides` is enough; otherwise one that is undefined leaves all undefined.
+fn decided(all: &[Condition], of: &Attributes, decides: Truth) -> Truth {
+    let mut truth = decides.opposite();
+    for one in all {
+        match one.truth(of) {
+            found if found == decides => return decides,
+            Truth::Undefined => truth = Truth::Undefined,
+            Truth::True | Truth::False => {}
+        }
+    }
+    truth
+}
+
+impl Comparison {
+    fn truth(&self, of: &Attributes) -> Truth {
+        match (self.left.value(of), self.right.value(of)) {
+            (Some(left), Some(right)) => Truth::of(self.operator.holds(left, right)),
+            (None, _) | (_, None) => Truth::Undefined,
+        }
+    }
+}
+
+impl Operator {
+    /// Whether it holds between two numbers.
+    pub fn holds(self, left: Number, right: Number) -> bool {
+        match self {
+            Operator::Less => left < right,
+            Operator::AtMost => left <= right,
+            Operator::Greater => left > right,
+            Operator::AtLeast => left >= right,
+            Operator::Equal => left == right,
+            Operator::Unequal => left != right,
+        }
+    }
+}
+
+impl Values {
+    /// Whether the attribute's value is among these; nothing while it has none.
+    fn contain(&self, of: &Attributes) -> Option<bool> {
+        match self {
+            Values::Numbers(attribute, numbers) => of.number(*attribute).map(|value| numbers.contains(&value)),
+            Values::Texts(attribute, texts) => of.text(*attribute).map(|value| texts.contains(value)),
+        }
+    }
+}
+
+impl Numeric {
+    /// Its value of an offer with these attributes.
+    pub fn value(&self, of: &Attributes) -> Option<Number> {
+        match self {
+            Numeric::Literal(number) => Some(*number),
+            Numeric::Attribute(attribute) => of.number(*attribute),
+            Numeric::Negated(inner) => inner.value(of)?.negated(),
+            Numeric::Sum(sides) => sides.0.value(of)?.plus(sides.1.value(of)?),
+            Numeric::Difference(sides) => sides.0.value(of)?.minus(sides.1.value(of)?),
+            Numeric::Product(sides) => sides.0.value(of)?.times(sides.1.value(of)?),
+            Numeric::Quotient(sides) => sides.0.value(of)?.over(sides.1.value(of)?),
+        }
+    }
+}
