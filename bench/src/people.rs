@@ -145,7 +145,7 @@ impl People {
 
     fn seal(&self, place: usize, kinds: &[Kind], id: [u8; 16], expires_ms: u64) -> Envelope {
         let commands = kinds.iter().map(|kind| Command { kind: Some(kind.clone()) }).collect();
-        let payload = Batch { commands }.encode_to_vec();
+        let payload = Batch { commands, linked: false }.encode_to_vec();
         self.signers[place].seal(self.cluster_id, COMMANDS, id, expires_ms, payload)
     }
 }

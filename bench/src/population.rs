@@ -143,7 +143,7 @@ impl Population {
     /// encoding; then `advance_ms` pass.
     pub fn batches(&mut self, envelopes: usize, batch: usize, advance_ms: u64) -> Vec<u8> {
         // The lengths of memo, transfer and command take a byte more each above 127.
-        let overhead = v1::Batch { commands: vec![self.transfer(0, 1)] }.encoded_len() + 3;
+        let overhead = v1::Batch { commands: vec![self.transfer(0, 1)], linked: false }.encoded_len() + 3;
         let mut all = Vec::with_capacity(envelopes);
         for _ in 0..envelopes {
             let from = self.any();
@@ -226,7 +226,7 @@ impl Population {
             method: COMMANDS.into(),
             command_id: self.spread().to_vec(),
             expires_ms: self.now_ms + LIFE_MS,
-            payload: v1::Batch { commands }.encode_to_vec(),
+            payload: v1::Batch { commands, linked: false }.encode_to_vec(),
             signature: vec![0x5a; 64],
         }
         .encode_to_vec()

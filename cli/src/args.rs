@@ -356,6 +356,15 @@ pub(crate) enum AccountVerb {
         #[arg(long)]
         open: bool,
     },
+    /// Pay many accounts at once: all of them or none.
+    Pay {
+        /// A line for each: account id, MAI, and a memo if there is one, separated by commas. Empty lines and those that
+        /// begin with # are skipped.
+        file: PathBuf,
+        /// Open accounts that there are none of yet.
+        #[arg(long)]
+        open: bool,
+    },
     /// Set money aside for another account: first phase of a transfer.
     Hold {
         /// Account id of the receiver, who alone decides about it until it lapses.

@@ -123,8 +123,18 @@ impl Client {
 
     /// Signs commands and submits them; answers one outcome a command.
     pub(crate) async fn submit(&self, signer: &Signer, commands: Vec<Kind>) -> Result<Vec<v1::Outcome>> {
-        let commands: Vec<_> = commands.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
-        let envelope = self.seal(signer, envelope::COMMANDS, v1::Batch { commands }.encode_to_vec()).await?;
+        self.submit_batch(signer, commands, false).await
+    }
+
+    /// The same for commands of which all happen or none.
+    pub(crate) async fn submit_linked(&self, signer: &Signer, commands: Vec<Kind>) -> Result<Vec<v1::Outcome>> {
+        self.submit_batch(signer, commands, true).await
+    }
+
+    async fn submit_batch(&self, signer: &Signer, commands: Vec<Kind>, linked: bool) -> Result<Vec<v1::Outcome>> {
+        let commands = commands.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
+        let payload = v1::Batch { commands, linked }.encode_to_vec();
+        let envelope = self.seal(signer, envelope::COMMANDS, payload).await?;
         Ok(self.submit_envelope(envelope).await?.outcomes)
     }
 

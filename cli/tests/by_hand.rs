@@ -43,6 +43,7 @@ fn a_job_by_hand_and_what_is_refused() {
     assert_eq!(std::fs::read(cluster.home.path().join("again.txt")).unwrap(), b"some bytes");
 
     two_phases(&cluster);
+    payments(&cluster);
     refusals(&cluster);
     strangers(&cluster);
     cluster.assert_conserved();
@@ -66,6 +67,25 @@ fn two_phases(cluster: &Cluster) {
     let line = &statement[0];
     assert_eq!((&line["cause"], &line["memo"]), (&"hold_posted".into(), &"deposit".into()), "{line}");
     assert_eq!((&line["balance_change"], &line["hold"]), (&"1.5".into(), &first.as_str().into()), "{line}");
+}
+
+/// A file of payments is paid as a whole or not at all.
+fn payments(cluster: &Cluster) {
+    let account = |key: &str| cluster.run(&["account", "show", "--key", key]);
+    let id = |key: &str| account(key)["account"].as_str().unwrap().to_owned();
+    let (first, second) = (id("trainer-1.key"), id("trainer-2.key"));
+    let write = |text: String| std::fs::write(cluster.home.path().join("payments"), text).unwrap();
+    let before = (account("buyer.key"), account("trainer-1.key"));
+    write(format!("# payments\n{first}, 1, rent\n\n{},2\n{second},3\n", "00".repeat(20)));
+    let (ended, said) = cluster.attempt(&["account", "pay", "payments", "--key", "buyer.key"]).unwrap_err();
+    assert_eq!(ended, 1, "{said}");
+    assert!(said.contains("payments:4: refused (unknown_account)") && said.contains("nothing was paid"), "{said}");
+    assert_eq!((account("buyer.key"), account("trainer-1.key")), before);
+    write(format!("{first}, 1, rent\n{second}, 0.25"));
+    let paid = cluster.run(&["account", "pay", "payments", "--key", "buyer.key"]);
+    assert_eq!((&paid["payments"], &paid["total"]), (&2.into(), &"1.25".into()), "{paid}");
+    let line = &cluster.run(&["account", "statement", "--key", "trainer-1.key", "--limit", "1"])[0];
+    assert_eq!((&line["balance_change"], &line["memo"]), (&"1".into(), &"rent".into()), "{line}");
 }
 
 /// What is refused says so by name and ends with the exit code for it; nothing changes.

@@ -191,7 +191,7 @@ fn bad_input_is_refused_by_name_and_changes_nothing() {
     let first = cluster.seal(&alice, vec![transfer(&bob_id, 100)]);
     cluster.submit(&first);
     let command_id = first.command_id.as_slice().try_into().unwrap();
-    let other = Batch { commands: vec![Command { kind: Some(transfer(&bob_id, 200)) }] }.encode_to_vec();
+    let other = Batch { commands: vec![Command { kind: Some(transfer(&bob_id, 200)) }], linked: false }.encode_to_vec();
     let reused = alice.seal(cluster.cluster_id, COMMANDS, command_id, now_ms() + 60_000, other);
     assert_eq!(cluster.refused(&reused), "id_reused");
 

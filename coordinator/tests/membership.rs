@@ -73,7 +73,7 @@ impl Load {
 
 fn seal(signer: &Signer, cluster_id: [u8; 32], kind: Kind) -> matrixai_proto::v1::Envelope {
     let commands = vec![matrixai_proto::v1::Command { kind: Some(kind) }];
-    let payload = matrixai_proto::v1::Batch { commands }.encode_to_vec();
+    let payload = matrixai_proto::v1::Batch { commands, linked: false }.encode_to_vec();
     signer.seal(cluster_id, matrixai_proto::envelope::COMMANDS, random().unwrap(), now_ms() + 60_000, payload)
 }
 

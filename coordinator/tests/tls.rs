@@ -135,7 +135,7 @@ impl Cluster {
     /// Submits to the leader, starting anywhere.
     async fn submit(&self, signer: &Signer, kinds: Vec<Kind>) -> Vec<u8> {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
-        let payload = Batch { commands }.encode_to_vec();
+        let payload = Batch { commands, linked: false }.encode_to_vec();
         let envelope = signer.seal(self.id, COMMANDS, random().unwrap(), now_ms() + 60_000, payload);
         let (begun, dialer) = (Instant::now(), self.anybody());
         for at in (0..3).cycle() {

@@ -163,7 +163,7 @@ pub(crate) fn bytes<const N: usize>(name: &'static str, bytes: &[u8]) -> Result<
 
 /// A report of one command.
 pub fn report(key: &str, part: u32, command: Kind) -> Report {
-    let batch = v1::Batch { commands: vec![v1::Command { kind: Some(command) }] };
+    let batch = v1::Batch { commands: vec![v1::Command { kind: Some(command) }], linked: false };
     Report { key: key.to_owned(), part, payload: batch.encode_to_vec() }
 }
 

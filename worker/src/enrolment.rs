@@ -36,7 +36,7 @@ impl Enrolment {
             possession: sealer.possession(&account).to_vec(),
             inventory: Some(self.inventory.clone()),
         };
-        let batch = Batch { commands: vec![Command { kind: Some(Kind::EnrolMachine(enrol)) }] };
+        let batch = Batch { commands: vec![Command { kind: Some(Kind::EnrolMachine(enrol)) }], linked: false };
         let (id, expires_ms) = (random()?, sealer.expires_ms());
         Ok(Some(owner.seal(*sealer.cluster_id(), COMMANDS, id, expires_ms, batch.encode_to_vec())))
     }

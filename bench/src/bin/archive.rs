@@ -195,7 +195,7 @@ fn transfers(signers: &[Signer], cluster: [u8; 32], made: u64, count: u64) -> Ve
 
 fn seal(signer: &Signer, cluster: [u8; 32], number: u64, kinds: Vec<Kind>) -> Vec<u8> {
     let commands = kinds.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
-    let payload = v1::Batch { commands }.encode_to_vec();
+    let payload = v1::Batch { commands, linked: false }.encode_to_vec();
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
     signer.seal(cluster, COMMANDS, id, START_MS + 500_000, payload).encode_to_vec()

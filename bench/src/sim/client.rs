@@ -144,7 +144,7 @@ impl Clients {
         command_id[..8].copy_from_slice(&self.next.to_le_bytes());
         let command_id = request.reuses.unwrap_or(command_id);
         let commands = request.commands.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
-        let mut payload = Batch { commands }.encode_to_vec();
+        let mut payload = Batch { commands, linked: false }.encode_to_vec();
         if request.garbage {
             payload.push(0xff);
         }

@@ -1,6 +1,7 @@
-//! Accounts: open, show, transfer, statement.
+//! Accounts: open, show, transfer, pay many, statement.
 
 mod holds;
+mod pay;
 
 use super::{Desk, account_id};
 use crate::{
@@ -29,6 +30,7 @@ pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
             let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo, open };
             desk.submit(Kind::Transfer(transfer), "transferred").await
         }
+        AccountVerb::Pay { file, open } => pay::run(desk, &file, open).await,
         AccountVerb::Hold { to, amount, duration_s, memo } => holds::place(desk, &to, &amount, duration_s, memo).await,
         AccountVerb::Post { hold, amount } => holds::post(desk, &hold, amount).await,
         AccountVerb::Void { hold } => holds::void(desk, &hold).await,

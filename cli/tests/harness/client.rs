@@ -35,7 +35,7 @@ impl Client {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let expires_ms = u64::try_from(now).unwrap() + 300_000;
-        let payload = Batch { commands }.encode_to_vec();
+        let payload = Batch { commands, linked: false }.encode_to_vec();
         self.signer.seal(self.cluster_id, COMMANDS, random().unwrap(), expires_ms, payload)
     }
 

@@ -183,7 +183,7 @@ fn a_forged_envelope_is_named() {
     let command = v1::Command { kind: Some(Command::Transfer(transfer)) };
     change(victim, |wire| {
         let mut envelope = Envelope::decode(wire.envelopes[1].as_slice()).unwrap();
-        envelope.payload = v1::Batch { commands: vec![command] }.encode_to_vec();
+        envelope.payload = v1::Batch { commands: vec![command], linked: false }.encode_to_vec();
         key = envelope.key.clone();
         wire.envelopes[1] = envelope.encode_to_vec();
     });

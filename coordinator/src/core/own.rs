@@ -78,7 +78,7 @@ impl Own {
         let mut command_id = [0; 16];
         command_id[..8].copy_from_slice(&self.boot);
         command_id[8..].copy_from_slice(&self.made.to_le_bytes());
-        let payload = Batch { commands: vec![command] }.encode_to_vec();
+        let payload = Batch { commands: vec![command], linked: false }.encode_to_vec();
         self.signer.seal(self.cluster_id, COMMANDS, command_id, stamp.saturating_add(LIFE_MS), payload)
     }
 

@@ -161,7 +161,7 @@ impl Bench {
         let mut command_id = [0; 16];
         command_id[..8].copy_from_slice(&self.commands.to_le_bytes());
         let commands = kinds.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
-        let payload = v1::Batch { commands }.encode_to_vec();
+        let payload = v1::Batch { commands, linked: false }.encode_to_vec();
         let hash = matrixai_protocol::sha256(&[&payload]);
         let expires_ms = WALL + self.now + 60_000;
         let envelope = by.seal(*self.state.cluster_id(), COMMANDS, command_id, expires_ms, payload);

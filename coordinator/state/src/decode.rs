@@ -54,6 +54,8 @@ pub(crate) struct Opened<'a> {
     pub(crate) command_id: CommandId,
     pub(crate) expires_ms: u64,
     pub(crate) payload: &'a [u8],
+    /// Whether all of its commands happen or none.
+    pub(crate) linked: bool,
 }
 
 /// A command of an envelope as it was read.
@@ -120,15 +122,19 @@ pub(crate) fn envelope<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Res
         return Err(unreadable(Detail::new(format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes"))));
     }
     let before = commands.len();
-    let read = batch(wire.payload, commands).and_then(|count| match count {
-        1..=COMMANDS_MAX => Ok(()),
+    let read = batch(wire.payload, commands).and_then(|(count, linked)| match count {
+        1..=COMMANDS_MAX => Ok(linked),
         _ => Err(Detail::new(format_args!("a batch has 1 to {COMMANDS_MAX} commands"))),
     });
-    if let Err(detail) = read {
-        commands.truncate(before);
-        return Err(unreadable(detail));
+    match read {
+        Ok(linked) => {
+            Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload, linked })
+        }
+        Err(detail) => {
+            commands.truncate(before);
+            Err(unreadable(detail))
+        }
     }
-    Ok(Opened { cluster_id, key, command_id, expires_ms: wire.expires_ms, payload: wire.payload })
 }
 
 /// An envelope's fields where they lie.
@@ -158,8 +164,8 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// Reads a batch's commands and returns their number.
-fn batch<'a>(payload: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<usize, Detail> {
+/// Reads a batch's commands; returns their number and whether they are linked.
+fn batch<'a>(payload: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<(usize, bool), Detail> {
     let (mut fields, mut count) = (Fields(payload), 0usize);
     let refused = |error| Detail::new(StrictError::from(error));
     while let Some(bytes) = fields.element(1).map_err(refused)? {
@@ -169,8 +175,12 @@ fn batch<'a>(payload: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<usize, D
             commands.push(read(bytes)?);
         }
     }
+    let linked = fields.uint(2).map_err(refused)?;
     fields.end().map_err(refused)?;
-    Ok(count)
+    if linked > 1 {
+        return Err(refused(NotCanonical));
+    }
+    Ok((count, linked == 1))
 }
 
 /// Reads one command. Bytes that are not canonical make the whole envelope malformed; fields without sense this command

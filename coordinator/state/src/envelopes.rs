@@ -1,11 +1,14 @@
 //! The envelopes of an entry: read, admitted, applied once, remembered.
 //!
 //! The refusals of an envelope come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead,
-//! unknown signer, revoked or removed, repeated, window full, rate limited.
+//! unknown signer, revoked or removed, repeated, window full, rate limited. Linked commands (`envelopes/linked.rs`) all
+//! happen or none.
 //!
 //! Envelopes are read some ahead of being applied, and for all that were read the rows that they will need are looked up
 //! in loops without anything else in them. With a million accounts each such row comes from memory, and these loops wait
 //! for many at once. Places found this way stay right, since keys and accounts keep theirs for good.
+
+mod linked;
 
 use crate::{
     command::Command,
@@ -169,11 +172,11 @@ fn apply_one(
     }
     (ctx.key, ctx.command_id) = (key, command_id);
     outcomes.clear();
-    for (position, command) in (0u32..).zip(commands.by_ref().take(prepared.commands)) {
-        ctx.position = position;
-        outcomes.push(apply_command(state, ctx, prepared, command, memos));
-        if ctx.rematch {
-            market::try_match(state, ctx);
+    if prepared.opened.linked {
+        linked::apply(state, ctx, prepared, commands, memos, outcomes);
+    } else {
+        for (position, command) in (0u32..).zip(commands.by_ref().take(prepared.commands)) {
+            outcomes.push(decide(state, ctx, prepared, position, command, memos));
         }
     }
     let kept = Kept::of(outcomes);
@@ -183,6 +186,23 @@ fn apply_one(
         state.windows.remember(Remembered { signer, id: command_id, expires_ms, payload, index, outcomes: kept });
     }
     result(ctx.index, windows::shared(outcomes))
+}
+
+/// Applies the command at a position, and what the market makes of it.
+fn decide(
+    state: &mut State,
+    ctx: &mut Context,
+    prepared: &Prepared<'_>,
+    position: u32,
+    command: Read<'_>,
+    memos: &Arc<str>,
+) -> Outcome {
+    ctx.position = position;
+    let outcome = apply_command(state, ctx, prepared, command, memos);
+    if ctx.rematch {
+        market::try_match(state, ctx);
+    }
+    outcome
 }
 
 fn apply_command(

@@ -256,6 +256,8 @@ refusals! {
 
     // Of the market.
     BadQuery(detail) = 72, "bad_query", "the order's query cannot be read";
+    // Of the envelope; appeared later.
+    LinkedRefused = 10, "linked_refused", "another command of this envelope was refused, and they are linked: all or nothing";
 }
 
 /// The sentence, and what in particular was wrong.

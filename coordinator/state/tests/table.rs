@@ -29,6 +29,7 @@ scenarios![
     faucet_absent,
     jobs,
     limits,
+    linked,
     machines,
     membership,
     minimum_balance,

@@ -159,7 +159,7 @@ impl Cluster {
     /// A signed envelope of commands.
     pub(crate) fn seal(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
-        self.seal_payload(signer, Batch { commands }.encode_to_vec())
+        self.seal_payload(signer, Batch { commands, linked: false }.encode_to_vec())
     }
 
     pub(crate) fn seal_payload(&self, signer: &Signer, payload: Vec<u8>) -> Envelope {

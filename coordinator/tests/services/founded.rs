@@ -119,7 +119,7 @@ impl Cluster {
     /// An envelope of commands by this key.
     pub(crate) fn commands(&self, signer: &Signer, kinds: Vec<Kind>) -> Envelope {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
-        let payload = Batch { commands }.encode_to_vec();
+        let payload = Batch { commands, linked: false }.encode_to_vec();
         signer.seal(self.id, COMMANDS, envelope::random().unwrap(), now_ms() + 60_000, payload)
     }
 

@@ -117,7 +117,7 @@ impl Maker {
 
     pub(crate) fn seal(&self, by: &Signer, kinds: Vec<Command>) -> Envelope {
         let commands = kinds.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
-        let payload = v1::Batch { commands }.encode_to_vec();
+        let payload = v1::Batch { commands, linked: false }.encode_to_vec();
         let mut command_id = [0; 16];
         command_id[..8].copy_from_slice(&self.commands.to_le_bytes());
         by.seal(*self.state.cluster_id(), COMMANDS, command_id, self.now_ms + 60_000, payload)

@@ -43,7 +43,7 @@ fn state(kinds: Vec<Kind>) -> State {
         method: "commands".to_owned(),
         command_id: vec![1; 16],
         expires_ms: 100,
-        payload: Batch { commands }.encode_to_vec(),
+        payload: Batch { commands, linked: false }.encode_to_vec(),
         signature: vec![0; 64],
     };
     let entry = LogEntry { now_ms: 50, rules_version: 1, envelopes: vec![envelope.encode_to_vec()] };

@@ -299,7 +299,7 @@ impl Plant {
 
     pub(super) fn submit(&mut self, to: u64, caller: Caller, by: &Signer, kinds: Vec<Kind>) {
         let commands = kinds.into_iter().map(|kind| v1::Command { kind: Some(kind) }).collect();
-        self.submit_payload(to, caller, by, v1::Batch { commands }.encode_to_vec());
+        self.submit_payload(to, caller, by, v1::Batch { commands, linked: false }.encode_to_vec());
     }
 
     /// An envelope so large that few fit an entry. The edge would refuse it; to the replica it is bytes.

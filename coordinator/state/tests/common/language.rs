@@ -222,6 +222,7 @@ fn odd_of(world: &World, args: &Args<'_>) -> Odd {
         cluster: args.get("cluster").map(|name| sha256(&[name.as_bytes()])),
         method: args.get("method").map(str::to_owned),
         no_commands: args.get("empty").is_some() || world.founding.is_empty(),
+        linked: args.get("linked").is_some(),
     }
 }
 

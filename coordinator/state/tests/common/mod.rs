@@ -105,6 +105,7 @@ pub struct Odd {
     pub cluster: Option<[u8; 32]>,
     pub method: Option<String>,
     pub no_commands: bool,
+    pub linked: bool,
 }
 
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl World {
             method: odd.method.clone().unwrap_or_else(|| "commands".to_owned()),
             command_id: command_id.to_vec(),
             expires_ms: self.now_ms.wrapping_add_signed(odd.expires_in_ms.unwrap_or(LIFE_MS as i64)),
-            payload: v1::Batch { commands }.encode_to_vec(),
+            payload: v1::Batch { commands, linked: odd.linked }.encode_to_vec(),
             signature: vec![0; 64],
         }
         .encode_to_vec()
