@@ -18,6 +18,7 @@ pub mod found;
 pub mod net;
 pub mod people;
 pub mod process;
+pub mod queue;
 pub mod rng;
 pub mod worker;
 pub mod world;

@@ -66,7 +66,6 @@ const CYCLES_MAX: usize = 32;
 
 /// What happened.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each is moved once or twice; a box for the common ones would cost more")]
 pub enum Input {
     /// Time passed; this machine's wall clock shows `wall_ms`. Wanted every 50 ms: that is the node's tick.
     Tick {
@@ -186,7 +185,6 @@ pub enum Input {
 
 /// What is to be done.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each is moved once or twice; a box for the common ones would cost more")]
 pub enum Io {
     /// Send messages to another coordinator's node. They may be lost: say so with [`Input::Unreachable`].
     Send {

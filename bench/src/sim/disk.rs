@@ -82,78 +82,86 @@ pub struct Counts {
     pub refused: u64,
 }
 
+/// A file: what a reader sees, and what it takes to go back to what is safe. Kept this way round a sync costs nothing, and most of
+/// what is written is synced.
 #[derive(Debug, Default)]
 struct File {
     /// What a reader sees; zeros follow up to `len`.
     live: Vec<u8>,
     len: usize,
-    /// What is safe, and how much of it.
-    safe: Vec<u8>,
+    /// How much of it is safe.
     safe_len: usize,
-    /// Written since the last sync: offset and bytes.
-    dirty: Vec<(usize, usize)>,
+    /// Changes since the last sync, in order.
+    dirty: Vec<Change>,
+}
+
+/// A change of a file, and how to undo it.
+#[derive(Debug)]
+struct Change {
+    /// Where, and how many bytes were written; none when the file was cut there.
+    at: usize,
+    bytes: usize,
+    /// What was there.
+    before: Vec<u8>,
+    /// Where the bytes ended.
+    end_before: usize,
 }
 
 impl File {
     fn write(&mut self, at: usize, bytes: &[u8]) {
-        let end = at + bytes.len();
-        if self.live.len() < end {
-            self.live.resize(end, 0);
+        let (end, end_before) = (at + bytes.len(), self.live.len());
+        let before = self.live.get(at..end.min(end_before)).unwrap_or_default().to_vec();
+        if at >= end_before {
+            self.live.resize(at, 0);
+            self.live.extend_from_slice(bytes);
+        } else {
+            self.live.resize(end.max(end_before), 0);
+            self.live[at..end].copy_from_slice(bytes);
         }
-        self.live[at..end].copy_from_slice(bytes);
         self.len = self.len.max(end);
-        self.dirty.push((at, bytes.len()));
+        self.dirty.push(Change { at, bytes: bytes.len(), before, end_before });
     }
 
     fn cut(&mut self, len: usize) {
+        let (before, end_before) = (self.live.get(len..).unwrap_or_default().to_vec(), self.live.len());
         self.live.truncate(len);
         self.len = len;
-        // What is cut off and written again must not come back as it was.
-        self.dirty.push((len, 0));
+        self.dirty.push(Change { at: len, bytes: 0, before, end_before });
     }
 
     fn sync(&mut self) {
-        for (at, bytes) in std::mem::take(&mut self.dirty) {
-            let end = (at + bytes).min(self.live.len());
-            if at < end {
-                if self.safe.len() < end {
-                    self.safe.resize(end, 0);
-                }
-                self.safe[at..end].copy_from_slice(&self.live[at..end]);
-            } else {
-                self.safe.truncate(self.live.len());
-            }
-        }
-        self.safe.truncate(self.live.len());
+        self.dirty.clear();
         self.safe_len = self.len;
     }
 
     /// The power is gone: unsynced sectors that `keeps` says yes to have made it, and the length may have or not.
     fn lose(&mut self, mut keeps: impl FnMut() -> bool) {
         let dirty = std::mem::take(&mut self.dirty);
-        let grown = self.len;
-        for (at, bytes) in dirty {
-            let mut from = at;
-            while from < at + bytes {
-                let to = ((from / SECTOR_BYTES + 1) * SECTOR_BYTES).min(at + bytes).min(self.live.len());
-                if to <= from {
-                    break;
-                }
+        let written = if dirty.is_empty() { Vec::new() } else { self.live.clone() };
+        for change in dirty.iter().rev() {
+            self.live.resize(change.end_before, 0);
+            if !change.before.is_empty() {
+                self.live[change.at..change.at + change.before.len()].copy_from_slice(&change.before);
+            }
+        }
+        for Change { at, bytes, .. } in &dirty {
+            let (mut from, end) = (*at, (at + bytes).min(written.len()));
+            while from < end {
+                let to = ((from / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
                 if keeps() {
-                    if self.safe.len() < to {
-                        self.safe.resize(to, 0);
+                    if self.live.len() < to {
+                        self.live.resize(to, 0);
                     }
-                    self.safe[from..to].copy_from_slice(&self.live[from..to]);
+                    self.live[from..to].copy_from_slice(&written[from..to]);
                     self.safe_len = self.safe_len.max(to);
                 }
                 from = to;
             }
         }
         if keeps() {
-            self.safe_len = self.safe_len.max(grown);
+            self.safe_len = self.safe_len.max(self.len);
         }
-        self.safe.truncate(self.safe_len);
-        self.live = self.safe.clone();
+        self.live.truncate(self.safe_len);
         self.len = self.safe_len;
     }
 }
@@ -250,24 +258,21 @@ impl Disk {
         self.lock().room.is_some()
     }
 
-    /// Flips one bit of what is safe in the files under a folder; answers whether there was one.
+    /// Flips one bit in the files under a folder of a machine without power, where everything is safe; answers whether there
+    /// was one.
     pub fn flip_bit(&self, folder: &Path) -> bool {
         let mut inner = self.lock();
         let mut rng = inner.rng.fork(2);
         let below = inner.names.iter().filter(|(path, _)| path.starts_with(folder)).map(|(_, file)| *file);
-        let full = |file: &u64| inner.files.get(file).is_some_and(|file| !file.safe.is_empty());
+        let full = |file: &u64| inner.files.get(file).is_some_and(|file| !file.live.is_empty());
         let files: Vec<u64> = below.filter(full).collect();
         if files.is_empty() {
             return false;
         }
         let at = *rng.pick(&files);
         let Some(file) = inner.files.get_mut(&at) else { return false };
-        let byte = rng.below(file.safe.len() as u64) as usize;
-        let mask = 1 << rng.below(8);
-        file.safe[byte] ^= mask;
-        if let Some(byte) = file.live.get_mut(byte) {
-            *byte ^= mask;
-        }
+        let byte = rng.below(file.live.len() as u64) as usize;
+        file.live[byte] ^= 1 << rng.below(8);
         true
     }
 

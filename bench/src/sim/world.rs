@@ -20,6 +20,7 @@ use super::{
     net::Net,
     people::{MACHINES_MAX, People},
     process::{Identity, Process, Task},
+    queue::Queue,
     rng::{Rng, Trace},
     worker::Worker,
 };
@@ -32,8 +33,7 @@ use matrixai_coordinator::{
 use matrixai_proto::v1::{Outcome, PeerStatus};
 use matrixai_state::State;
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -58,7 +58,7 @@ const READERS: usize = 4;
 const WORKER_TICK_US: Micros = 1_000_000;
 
 /// Messages on their way between coordinators.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Frame {
     from: u64,
     raft: Vec<Vec<u8>>,
@@ -194,37 +194,11 @@ impl Host {
     }
 }
 
-struct Queued {
-    at: Micros,
-    sequence: u64,
-    event: Event,
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.sequence) == (other.at, other.sequence)
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
 /// The world.
 pub struct World {
     rng: Rng,
     now: Micros,
-    queue: BinaryHeap<Reverse<Queued>>,
+    queue: Queue<Event>,
     sequence: u64,
     trace: Trace,
     hosts: Vec<Host>,
@@ -320,7 +294,7 @@ impl World {
             plan: Plan::new(rng.fork(5)),
             rng,
             now: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             sequence: 0,
             trace: Trace(seed),
             hosts,
@@ -378,7 +352,7 @@ impl World {
     /// # Errors
     /// The first violation.
     pub fn run(&mut self) -> Result<Summary, Violation> {
-        while let Some(Reverse(Queued { at, event, .. })) = self.queue.pop() {
+        while let Some((at, event)) = self.queue.pop() {
             if at > STORM_US + HEALING_US {
                 break;
             }
@@ -396,7 +370,7 @@ impl World {
 
     fn after(&mut self, delay: Micros, event: Event) {
         self.sequence += 1;
-        self.queue.push(Reverse(Queued { at: self.now + delay, sequence: self.sequence, event }));
+        self.queue.push(self.now + delay, self.sequence, event);
     }
 
     /// A place in the order of everything that clients do and see.

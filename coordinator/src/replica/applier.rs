@@ -49,8 +49,8 @@ pub struct RootDue {
     pub epoch: u64,
     /// Log index of its close.
     pub index: u64,
-    /// The state at its close.
-    pub view: State,
+    /// The state at its close; shared, because whatever carries one of these is moved from hand to hand.
+    pub view: Arc<State>,
 }
 
 /// What one applied entry left behind for people.
@@ -95,7 +95,8 @@ impl Applier {
             let mut applied = self.state.apply(*index, data);
             for effect in &applied.effects {
                 if let Effect::RootDue { epoch, index } = effect {
-                    root_due = Some(RootDue { epoch: *epoch, index: *index, view: self.state.clone() });
+                    let view = Arc::new(self.state.clone());
+                    root_due = Some(RootDue { epoch: *epoch, index: *index, view });
                 }
             }
             let (events, movements) = (std::mem::take(&mut applied.events), std::mem::take(&mut applied.movements));

@@ -73,13 +73,13 @@ impl World {
     /// Lets what is on its way arrive, until all living nodes have applied the same or a second has passed.
     fn settle(&mut self) -> Verdict {
         let end = self.now + 1_000_000;
-        while let Some(std::cmp::Reverse(queued)) = self.queue.pop() {
+        while let Some((at, event)) = self.queue.pop() {
             let members = self.members();
-            if queued.at > end || self.checks.log.converged(&members).is_ok() {
+            if at > end || self.checks.log.converged(&members).is_ok() {
                 return Ok(());
             }
-            self.now = queued.at;
-            self.happen(queued.event)?;
+            self.now = at;
+            self.happen(event)?;
         }
         Ok(())
     }

@@ -232,8 +232,8 @@ impl World {
         }
         self.trace.add(frame.from << 8 | to);
         frame.raft.iter().for_each(|message| self.trace.add_bytes(message));
-        let Frame { from, raft, status } = &*frame;
-        self.on(to, [Input::Peer { from: *from, raft: raft.clone(), status: status.clone() }])
+        let Frame { from, raft, status } = Rc::unwrap_or_clone(frame);
+        self.on(to, [Input::Peer { from, raft, status }])
     }
 
     pub(super) fn submit(&mut self, node: u64, envelopes: Vec<(Asker, Waiting)>) -> Verdict {
