@@ -12,11 +12,19 @@ pub enum Plant {
     CommitAlone,
     /// The first entry behind an installed snapshot is not delivered.
     SnapshotSkipsEntry,
+    /// Changes of the members that were committed before a restart, and are in no snapshot yet, are forgotten by it.
+    RestartForgetsMembers,
 }
 
 impl Plant {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::AckBeforeSync, Self::VoteUnsynced, Self::CommitAlone, Self::SnapshotSkipsEntry];
+    pub const ALL: [Self; 5] = [
+        Self::AckBeforeSync,
+        Self::VoteUnsynced,
+        Self::CommitAlone,
+        Self::SnapshotSkipsEntry,
+        Self::RestartForgetsMembers,
+    ];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -25,6 +33,7 @@ impl Plant {
             Self::VoteUnsynced => "vote-unsynced",
             Self::CommitAlone => "commit-alone",
             Self::SnapshotSkipsEntry => "snapshot-skips-entry",
+            Self::RestartForgetsMembers => "restart-forgets-members",
         }
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! To restore is to give up everything decided after the snapshot, so it is for the day on which a majority's disks are
 //! gone. Each member that is to come back gets a new data folder from the **same** file and its own old node key; together
-//! they are the cluster as it was at the snapshot. A member that still has a later log must stay off: it
-//! would stop with an error when it sees that the others have forgotten what it knows. Nothing here can know whether a majority
-//! still lives, so the caller has to say that it does not; everything that can be told from the file and the
-//! folder is checked.
+//! they are the cluster as it was at the snapshot, with the members that it had then. Nothing here can know whether a majority
+//! still lives, so the caller has to say that it does not; everything that can be told from the file and the folder is checked.
+//!
+//! What is restored begins a new **era**, named by the snapshot's hash. Coordinators tell each other theirs and listen to none of
+//! another: a member that was restored while a majority lived would vote although it forgot what it had acknowledged, and one
+//! that still has a later log remembers what the others gave up. Either stops when a majority is of another era than it.
 
 use crate::{
     files::{self, Files as _, FilesError, OsFiles},
     identity::{Folder, FolderError},
+    join::{Seat, SeatPeer},
     snapshots::{self, Loaded, Reference},
 };
 use matrixai_consensus::Members;
 use matrixai_proto::envelope::Signer;
-use matrixai_state::ids::Hash;
+use matrixai_state::{ids::Hash, nodes::Standing};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -130,8 +133,11 @@ pub fn restore(file: &Path, data: &Path, node_key: &Signer) -> Result<u64, Backu
     let voters = voters(file, &loaded)?;
     let key = node_key.public_key();
     let founding = loaded.state.founding();
-    let node = founding.nodes.iter().find(|node| node.key == key && voters.contains(&node.id.0));
-    let node = node.ok_or_else(|| BackupError::NoMember { key: hex::encode(key), voters: voters.clone() })?.id.0;
+    let row = loaded.state.nodes().find(|row| row.key == key && voters.contains(&row.id.0));
+    let node = row.ok_or_else(|| BackupError::NoMember { key: hex::encode(key), voters: voters.clone() })?.id.0;
+    let founder = founding.nodes.iter().any(|founder| founder.key == key);
+    let present = loaded.state.nodes().filter(|row| row.standing != Standing::Removed);
+    let seat = (!founder).then(|| Seat { node, peers: present.map(SeatPeer::of).collect() });
     if !is_empty(data)? {
         return Err(BackupError::NotEmpty(data.to_owned()));
     }
@@ -139,7 +145,7 @@ pub fn restore(file: &Path, data: &Path, node_key: &Signer) -> Result<u64, Backu
     OsFiles.create_dir(&snapshots)?;
     copy(file, &snapshots, &loaded.reference)?;
     OsFiles.sync_dir(data)?;
-    Folder::prepare(data, node_key.seed(), &founding.bytes)?;
+    Folder::prepare(data, node_key.seed(), &founding.bytes, seat.as_ref(), &loaded.reference.hash)?;
     Ok(node)
 }
 

@@ -127,9 +127,10 @@ pub enum Event {
         progress: Vec<Progress>,
         commit: u64,
     },
-    /// Another coordinator refused this one, because it was removed from the cluster.
+    /// Another coordinator does not listen to this one.
     Refused {
         by: u64,
+        why: PeerRefusal,
     },
     /// The root of the state at the end of an epoch was computed.
     RootComputed {
@@ -180,6 +181,20 @@ pub struct Address {
     pub key: Key,
     /// host:port of its gRPC server.
     pub grpc: String,
+}
+
+/// Why another coordinator does not listen to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerRefusal {
+    /// This one was removed from the cluster.
+    Removed,
+    /// The data of one of the two began again from another snapshot than the other's, or the other's never did.
+    OtherEra,
+    /// The other one has not read of it in its log.
+    Stranger {
+        /// Up to this number it knows whoever is in the cluster.
+        knows: u64,
+    },
 }
 
 /// What a caller is told.
@@ -303,7 +318,7 @@ impl Core {
             }
             Event::SessionClosed { session } => self.dispatch.close(session),
             Event::Members { members, progress, commit } => self.membership.heard(members, progress, commit),
-            Event::Refused { by } => self.membership.refused(by),
+            Event::Refused { by, why } => self.membership.refused(by, why, now),
             Event::RootComputed { epoch, index, root } => {
                 self.roots.computed(epoch, index, root, now);
                 self.attest(now, &mut actions);
@@ -487,8 +502,9 @@ impl Core {
         }
         if let Some(why) = self.membership.left(&self.state) {
             actions.push(Action::Stop(why));
-        } else if self.leads() {
-            actions.extend(self.membership.next(&self.state, now).map(|step| match step {
+        } else if let Some(since) = self.leads_since {
+            let led_ms = now.saturating_sub(since);
+            actions.extend(self.membership.next(&self.state, led_ms, now).map(|step| match step {
                 Step::Change(change) => Action::ChangeMembers(change),
                 Step::Transfer(to) => Action::TransferLeader { to },
             }));

@@ -1,7 +1,10 @@
 //! The coordinators as this one knows them: those of the state, live, and until the state has them those that a joining
 //! coordinator was told of when it asked for the cluster.
 
-use crate::shared::{NodeView, Peer};
+use crate::{
+    admission::{self, NotAdmitted},
+    shared::{NodeView, Peer},
+};
 use matrixai_state::{
     State,
     ids::NodeId,
@@ -9,15 +12,6 @@ use matrixai_state::{
 };
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// Why a coordinator is not listened to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAdmitted {
-    /// No coordinator of this cluster has this number and key.
-    Unknown,
-    /// It has left the cluster.
-    Removed,
-}
 
 /// Who is who.
 #[derive(Debug)]
@@ -58,23 +52,19 @@ impl Directory {
     /// Whether a coordinator has left. One that is removed takes part until its removal is in force: its vote may be
     /// what that takes.
     pub(crate) fn has_left(&self, id: u64) -> bool {
-        self.left(&self.views.borrow(), id)
+        self.admitted(id) == Err(NotAdmitted::Removed)
     }
 
-    fn left(&self, state: &State, id: u64) -> bool {
-        let removed = state.node(NodeId(id)).is_some_and(|row| row.standing == Standing::Removed);
-        removed && !self.status.borrow().members.contains(id)
+    fn admitted(&self, id: u64) -> Result<(), NotAdmitted> {
+        let told = self.told.iter().map(|peer| peer.id);
+        admission::admit(&self.views.borrow(), &self.status.borrow().members, told, id)
     }
 
-    /// Whether the holder of this key is the coordinator of this number.
+    /// Whether the holder of this key is the coordinator of this number, and is listened to.
     pub(crate) fn admit(&self, id: u64, key: &[u8]) -> Result<(), NotAdmitted> {
-        let state = self.views.borrow();
-        match state.node(NodeId(id)) {
-            Some(row) if row.key != key => Err(NotAdmitted::Unknown),
-            Some(_) if self.left(&state, id) => Err(NotAdmitted::Removed),
-            Some(_) => Ok(()),
-            None if self.told.iter().any(|peer| peer.id == id && peer.key == key) => Ok(()),
-            None => Err(NotAdmitted::Unknown),
+        match self.peer(id) {
+            Some(peer) if peer.key != key => Err(NotAdmitted::Impostor),
+            Some(_) | None => self.admitted(id),
         }
     }
 }

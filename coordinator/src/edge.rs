@@ -1,7 +1,7 @@
 //! The edge: what is checked of a signed envelope before anything else looks at it. Signatures are checked here and by
 //! auditors, never by the state machine, so nothing reaches the log without passing [`check`].
 
-use crate::{directory::NotAdmitted, shared::Running, verifier::Verifier};
+use crate::{admission::NotAdmitted, core::PeerRefusal, shared::Running, verifier::Verifier};
 use matrixai_proto::{
     decode_strict,
     envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION, SignatureError},
@@ -20,6 +20,13 @@ use tonic::{Code, Status};
 
 /// Metadata key that names the refusal of an envelope which has no outcomes.
 pub(crate) const REFUSAL: &str = "matrixai-refusal";
+
+/// Name of the refusal of a coordinator that the refusing one does not know, and the metadata key that says up to which number
+/// it knows them.
+const STRANGER: &str = "stranger";
+/// Name of the refusal of a coordinator whose data began again from another snapshot than the refusing one's.
+const OTHER_ERA: &str = "other_era";
+const KNOWS: &str = "matrixai-knows-nodes-to";
 
 /// How much refill of a key's bucket the edge allows in advance, ms of ledger time: a view may be behind by an entry,
 /// and entries may be a beat apart. The state machine decides exactly.
@@ -125,10 +132,16 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, caller: Option<&Caller>, runn
     if claimed.to != running.node {
         return Err(unknown());
     }
+    if claimed.era != running.era {
+        let sentence = "the data of one of the two coordinators began again from a snapshot, that of the other did not or from \
+                        another: what they remember of the log may differ";
+        return Err(unauthenticated(OTHER_ERA, sentence));
+    }
     match running.directory.admit(claimed.from, &claim.key) {
         Ok(()) => {}
-        Err(NotAdmitted::Unknown) => return Err(unknown()),
+        Err(NotAdmitted::Impostor) => return Err(unknown()),
         Err(NotAdmitted::Removed) => return Err(removed()),
+        Err(NotAdmitted::Stranger { knows }) => return Err(stranger(knows)),
     }
     let key = <[u8; 32]>::try_from(claim.key.as_slice()).map_err(|_| unknown())?;
     let caller = caller.ok_or_else(|| Status::internal("nobody knows whose connection this is"))?;
@@ -139,6 +152,25 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, caller: Option<&Caller>, runn
 /// What a coordinator that has left the cluster is told.
 pub(crate) fn removed() -> Status {
     unauthenticated(Refusal::NodeRemoved.name(), &Refusal::NodeRemoved.to_string())
+}
+
+/// What a coordinator is told that is not known here, yet or ever.
+fn stranger(knows: u64) -> Status {
+    let sentence = format!("this coordinator knows those of its own log, up to number {knows}");
+    let mut status = unauthenticated(STRANGER, &sentence);
+    status.metadata_mut().insert(KNOWS, tonic::metadata::MetadataValue::from(knows));
+    status
+}
+
+/// Why another coordinator refuses this one, if it says something that this one can act on.
+pub(crate) fn peer_refusal(status: &Status) -> Option<PeerRefusal> {
+    let text = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    match text(REFUSAL)? {
+        OTHER_ERA => Some(PeerRefusal::OtherEra),
+        STRANGER => text(KNOWS)?.parse().ok().map(|knows| PeerRefusal::Stranger { knows }),
+        name if name == Refusal::NodeRemoved.name() => Some(PeerRefusal::Removed),
+        _ => None,
+    }
 }
 
 /// The payload of a claim with a signature that holds, for this cluster, and not expired by ledger time.

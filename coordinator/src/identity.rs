@@ -2,7 +2,7 @@
 //!
 //! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
 //! `ports.json` (ports picked on the first start), `genesis` (the cluster), `seat.json` (the place of a coordinator that
-//! joined), `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
+//! joined), `era` (the snapshot that the data began again from), `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
 //! `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the
 //! old or the new one.
 
@@ -22,6 +22,8 @@ const FORMAT: &str = "matrixai-coordinator 1";
 const NODE_KEY: &str = "node.key";
 /// Name of the file that says that there is a log.
 const LOG_BEGUN: &str = "log-begun";
+/// Name of the file of the era.
+const ERA: &str = "era";
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
@@ -73,10 +75,18 @@ impl Folder {
     /// Name of the folder of snapshots.
     pub(crate) const SNAPSHOTS: &'static str = "snapshots";
 
-    /// Makes a folder of a node that exists already, of its key and its cluster's genesis. What makes it one that opens comes
-    /// last.
-    pub(crate) fn prepare(root: &Path, seed: &[u8; 32], genesis: &[u8]) -> Result<(), FolderError> {
+    /// Makes a folder of a node that exists already, of its key and its cluster's genesis, its place if the genesis does not
+    /// name it, and the era that begins with it. What makes it one that opens comes last.
+    pub(crate) fn prepare(
+        root: &Path,
+        seed: &[u8; 32],
+        genesis: &[u8],
+        seat: Option<&Seat>,
+        era: &[u8; 32],
+    ) -> Result<(), FolderError> {
         write(&root.join(NODE_KEY), format!("{}\n", hex::encode(seed)).as_bytes(), PRIVATE)?;
+        seat.map_or(Ok(()), |seat| write_seat(root, seat))?;
+        write_era(root, era)?;
         write(&root.join("genesis"), genesis, PUBLIC)?;
         write(&root.join("format"), format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis)).as_bytes(), PUBLIC)
     }
@@ -185,8 +195,22 @@ impl Folder {
 
     /// Keeps the place. To be called before the folder is made the cluster's.
     pub(crate) fn sit(&self, seat: &Seat) -> Result<(), FolderError> {
-        let json = serde_json::to_vec(seat).expect("numbers and strings are JSON");
-        write(&self.root.join("seat.json"), &json, PUBLIC)
+        write_seat(&self.root, seat)
+    }
+
+    /// The era of this folder's data: the hash of the snapshot that it, or the cluster that it joined, began again from.
+    /// Empty where that never happened. Entries with equal indices and terms may differ between two eras, so nothing but this
+    /// tells a member of one from a member of the other.
+    pub(crate) fn era(&self) -> Result<Vec<u8>, FolderError> {
+        let path = self.root.join(ERA);
+        let Some(bytes) = read(&path)? else { return Ok(Vec::new()) };
+        let era = hex::decode(String::from_utf8_lossy(&bytes).trim()).ok().filter(|era| era.len() == 32);
+        era.ok_or_else(|| FolderError::Foreign { path, what: "is no hash of 64 hex digits".to_owned() })
+    }
+
+    /// Begins in the era of the others. To be called before the folder is made the cluster's.
+    pub(crate) fn begin_era(&self, era: &[u8; 32]) -> Result<(), FolderError> {
+        write_era(&self.root, era)
     }
 
     /// The remembered ports; zeros before the first start.
@@ -202,6 +226,15 @@ impl Folder {
         let json = serde_json::to_vec(&ports).expect("two numbers are JSON");
         write(&self.root.join("ports.json"), &json, PUBLIC)
     }
+}
+
+fn write_seat(root: &Path, seat: &Seat) -> Result<(), FolderError> {
+    let json = serde_json::to_vec(seat).expect("numbers and strings are JSON");
+    write(&root.join("seat.json"), &json, PUBLIC)
+}
+
+fn write_era(root: &Path, era: &[u8; 32]) -> Result<(), FolderError> {
+    write(&root.join(ERA), format!("{}\n", hex::encode(era)).as_bytes(), PUBLIC)
 }
 
 fn cluster_hex(genesis: &[u8]) -> String {

@@ -5,7 +5,10 @@ use crate::{
     links::Links,
     shared::{CONSISTENCY, Peer},
 };
-use matrixai_proto::v1::{GetGenesisRequest, GetPolicyRequest, PolicyNode, cluster_client::ClusterClient};
+use matrixai_proto::v1::{
+    GetGenesisReply, GetGenesisRequest, GetPolicyRequest, PolicyNode, cluster_client::ClusterClient,
+};
+use matrixai_state::nodes::NodeRow;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tonic::{Request, Status, metadata::MetadataValue};
@@ -26,6 +29,13 @@ pub(crate) struct Seat {
     pub(crate) node: u64,
     /// Every coordinator of the cluster.
     pub(crate) peers: Vec<SeatPeer>,
+}
+
+impl SeatPeer {
+    /// A coordinator as the state has it.
+    pub(crate) fn of(row: &NodeRow) -> Self {
+        Self { id: row.id.0, key: hex::encode(row.key), grpc: row.grpc.clone(), web: row.web.clone() }
+    }
 }
 
 /// A coordinator in the file of a seat.
@@ -51,24 +61,29 @@ impl Seat {
     }
 }
 
-/// Asks one coordinator after the other until one says that the admins have added the holder of `key`; answers the
-/// genesis and the place.
+/// What a coordinator that joins is told.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The genesis of the cluster.
+    pub(crate) genesis: Vec<u8>,
+    /// Its era; see [`crate::identity::Folder::era`].
+    pub(crate) era: Vec<u8>,
+    /// The seat in it.
+    pub(crate) seat: Seat,
+}
+
+/// Asks one coordinator after the other until one says that the admins have added the holder of `key`; answers its place.
 ///
 /// # Errors
 /// One sentence when the key belonged to a coordinator that has left: waiting would be for ever.
-pub(crate) async fn wait(
-    links: &Links,
-    addresses: &[String],
-    key: [u8; 32],
-    me: &str,
-) -> Result<(Vec<u8>, Seat), String> {
+pub(crate) async fn wait(links: &Links, addresses: &[String], key: [u8; 32], me: &str) -> Result<Place, String> {
     let mut rounds = 0u32;
     loop {
         for address in addresses {
             match ask(links, address).await {
-                Ok((genesis, nodes)) => {
+                Ok((GetGenesisReply { genesis, era, .. }, nodes)) => {
                     if let Some(seat) = seat(&nodes, &key)? {
-                        return Ok((genesis, seat));
+                        return Ok(Place { genesis, era, seat });
                     }
                     if rounds.is_multiple_of(ROUNDS_PER_LINE) {
                         tracing::info!(asked = address, "waits to be added: an admin runs `matrixai cluster add {me}`");
@@ -104,12 +119,12 @@ fn seat(nodes: &[PolicyNode], key: &[u8; 32]) -> Result<Option<Seat>, String> {
     Ok(Some(Seat { node: own.id, peers: peers.collect() }))
 }
 
-async fn ask(links: &Links, address: &str) -> Result<(Vec<u8>, Vec<PolicyNode>), Status> {
+async fn ask(links: &Links, address: &str) -> Result<(GetGenesisReply, Vec<PolicyNode>), Status> {
     let line = links.stranger(address).map_err(Status::invalid_argument)?;
     let asking = async {
         let channel = line.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut cluster = ClusterClient::new(channel);
-        let genesis = cluster.get_genesis(GetGenesisRequest {}).await?.into_inner().genesis;
+        let genesis = cluster.get_genesis(GetGenesisRequest {}).await?.into_inner();
         let mut request = Request::new(GetPolicyRequest {});
         // Any coordinator's own view will do: it is asked again until this one is in it.
         request.metadata_mut().insert(CONSISTENCY, MetadataValue::from_static("stale"));

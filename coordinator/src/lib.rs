@@ -8,6 +8,7 @@
 //! [`run`] is a whole process; [`start`] is the same on a thread, for embedding and tests.
 
 mod actors;
+pub mod admission;
 pub mod archive;
 mod artifacts;
 pub mod auditor;
@@ -41,4 +42,4 @@ pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapsho
 pub use edge::wire_outcome;
 pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;
-pub use startup::{Error, Handle, Ready, node_key, run, start};
+pub use startup::{Error, Handle, Ready, node_key, run, salt_tables, start};

@@ -42,6 +42,7 @@ pub(crate) struct Links {
 struct Cluster {
     id: [u8; 32],
     node: u64,
+    era: Vec<u8>,
     directory: Arc<Directory>,
     views: watch::Receiver<Arc<State>>,
 }
@@ -60,10 +61,11 @@ impl Links {
         &self,
         id: [u8; 32],
         node: u64,
+        era: Vec<u8>,
         directory: Arc<Directory>,
         views: watch::Receiver<Arc<State>>,
     ) -> Result<(), String> {
-        let cluster = Cluster { id, node, directory, views };
+        let cluster = Cluster { id, node, era, directory, views };
         self.cluster.set(cluster).map_err(|_| "the links are made once".to_owned())
     }
 
@@ -117,7 +119,7 @@ impl Links {
         let now = cluster.views.borrow().now_ms().max(clock::wall_ms());
         // Claims are not commands: their id keeps nothing apart, so a system without random bytes does no harm.
         let id = envelope::random().unwrap_or_default();
-        let payload = PeerClaim { from: cluster.node, to }.encode_to_vec();
+        let payload = PeerClaim { from: cluster.node, to, era: cluster.era.clone() }.encode_to_vec();
         self.signer.seal(cluster.id, PEER, id, now.saturating_add(CLAIM_MS), payload)
     }
 }

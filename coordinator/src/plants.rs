@@ -20,17 +20,20 @@ pub enum Plant {
     CutUnsealed,
     /// The ledger clock follows this machine's wall clock alone.
     OwnClockOnly,
+    /// A leader that is a stranger to a member keeps its office all the same.
+    StrangerLeads,
 }
 
 impl Plant {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ReadUnconfirmed,
         Self::BoundIgnored,
         Self::SnapshotUnsynced,
         Self::InstallUnsynced,
         Self::CutUnsealed,
         Self::OwnClockOnly,
+        Self::StrangerLeads,
     ];
 
     /// Its name.
@@ -42,6 +45,7 @@ impl Plant {
             Self::InstallUnsynced => "install-unsynced",
             Self::CutUnsealed => "cut-unsealed",
             Self::OwnClockOnly => "own-clock-only",
+            Self::StrangerLeads => "stranger-leads",
         }
     }
 }

@@ -29,7 +29,7 @@ mod tests;
 pub use applier::{AppliedBatch, Applier, EntryNews, RootDue};
 
 use crate::{
-    core::{Address, Core, Event, Reply, SessionId, ToWorker},
+    core::{Address, Core, Event, PeerRefusal, Reply, SessionId, ToWorker},
     pending::{Caller, Waiting},
     plants::{Plant, planted},
     reads::{ReadMode, Reads},
@@ -81,10 +81,12 @@ pub enum Input {
         /// Its clock, share and sessions.
         status: Option<PeerStatus>,
     },
-    /// Another coordinator refused this one, because it was removed from the cluster.
+    /// Another coordinator does not listen to this one.
     Refused {
         /// Its number.
         by: u64,
+        /// Why.
+        why: PeerRefusal,
     },
     /// Messages to this coordinator are being lost.
     Unreachable {
@@ -388,7 +390,7 @@ impl<S: LogStore> Replica<S> {
         match input {
             Input::Tick { wall_ms } => self.tick(wall_ms, now),
             Input::Peer { from, raft, status } => self.heard(from, raft, status, now),
-            Input::Refused { by } => self.event(Event::Refused { by }, now),
+            Input::Refused { by, why } => self.event(Event::Refused { by, why }, now),
             Input::Unreachable { peer } => self.node.report_unreachable(peer),
             Input::Submit { caller, envelope } => self.event(Event::Submitted { caller, envelope }, now),
             Input::View { reader, mode } => self.read(reader, mode, now),

@@ -66,6 +66,8 @@ pub(crate) struct Running {
     pub(crate) cluster_id: [u8; 32],
     /// This coordinator's number.
     pub(crate) node: u64,
+    /// The snapshot that its data began again from; see [`crate::identity::Folder::era`].
+    pub(crate) era: Vec<u8>,
     /// Every coordinator of the cluster, this one included.
     pub(crate) directory: Arc<Directory>,
     pub(crate) replica: Replica,

@@ -12,7 +12,7 @@ use crate::{
     grpc,
     history::History,
     identity::{Folder, FolderError, Ports},
-    join::{self, Seat},
+    join::{self, Place},
     links::Links,
     relay::Relay,
     replica::{
@@ -123,6 +123,18 @@ pub struct Ready {
 /// When the folder cannot be made or used, or a coordinator runs in it.
 pub fn node_key(data: &Path) -> Result<[u8; 32], FolderError> {
     Folder::open(data).map(|folder| folder.signer().public_key())
+}
+
+/// Gives the hash tables of all states of this process a key that nobody else knows, so that nobody can choose bytes that
+/// collide in them. To be called before the first state is made; later calls change nothing.
+///
+/// # Errors
+/// When the system has no random bytes.
+pub fn salt_tables() -> Result<(), Error> {
+    let random = envelope::random::<16>();
+    let random = random.map_err(|error| Error::System { what: "draw random bytes", error: io::Error::other(error) })?;
+    matrixai_state::salt_tables(random);
+    Ok(())
 }
 
 /// Runs a coordinator until SIGTERM or Ctrl-C. Prints one line of JSON ([`Ready`]) on stdout once it serves.
@@ -246,6 +258,7 @@ async fn print_ready(ready: oneshot::Receiver<Ready>) {
 
 /// A whole life: up, until `stopping` or a failure, and down again.
 async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::Receiver<bool>) -> Result<(), Error> {
+    salt_tables()?;
     let folder = Folder::open(&config.data)?;
     let (grpc_listener, web_listener) = listen(&config, &folder)?;
     let address = |listener: &std::net::TcpListener| {
@@ -305,7 +318,7 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
         tokio::select! {
             place = &mut joining, if !joined => {
                 joined = true;
-                let taken = place.and_then(|(genesis, seat)| take_seat(&shared, &genesis, &seat, &mut threads, &fatal));
+                let taken = place.and_then(|place| take_place(&shared, &place, &mut threads, &fatal));
                 if let Err(why) = taken {
                     break Err(Error::Cluster(why));
                 }
@@ -387,17 +400,16 @@ fn found(
 }
 
 /// Waits until the admins of the cluster that this coordinator is to join have added it.
-async fn wait_to_join(shared: &Shared, grpc: SocketAddr, web: SocketAddr) -> Result<(Vec<u8>, Seat), String> {
+async fn wait_to_join(shared: &Shared, grpc: SocketAddr, web: SocketAddr) -> Result<Place, String> {
     let (config, key) = (shared.config(), shared.node_signer().public_key());
     let me = format!("{}@{}@{}", hex::encode(key), config.advertised(grpc), config.advertised(web));
     join::wait(shared.links(), &config.join, key, &me).await
 }
 
 /// Takes the place that the admins gave this coordinator: the folder first, so that a crash leaves one that opens.
-fn take_seat(
+fn take_place(
     shared: &Shared,
-    genesis: &[u8],
-    seat: &Seat,
+    Place { genesis, era, seat }: &Place,
     threads: &mut Option<Threads>,
     fatal: &mpsc::UnboundedSender<String>,
 ) -> Result<(), String> {
@@ -406,7 +418,15 @@ fn take_seat(
         return Ok(());
     }
     State::genesis(genesis).map_err(|error| error.to_string())?;
-    shared.folder().sit(seat).and_then(|()| shared.folder().found(genesis)).map_err(|error| error.to_string())?;
+    let folder = shared.folder();
+    let begin = || {
+        if !era.is_empty() {
+            let era = era.as_slice().try_into().map_err(|_| "the era of the cluster is no hash".to_owned())?;
+            folder.begin_era(era).map_err(|error| error.to_string())?;
+        }
+        folder.sit(seat).and_then(|()| folder.found(genesis)).map_err(|error| error.to_string())
+    };
+    begin()?;
     *threads = Some(join_cluster(shared, genesis, fatal.clone())?);
     Ok(())
 }
@@ -427,6 +447,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let node = own_number(shared, &state)?;
     let founding = state.founding().clone();
     let cluster_id = *state.cluster_id();
+    let era = shared.folder().era().map_err(|error| error.to_string())?;
     let seat = shared.folder().seat().map_err(|error| error.to_string())?;
     let told = seat.map(|seat| seat.peers()).unwrap_or_default();
     let peers: Vec<Peer> = state.nodes().map(directory::peer).collect();
@@ -475,7 +496,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
     let (views, views_of) = watch::channel(view.clone());
     let (status, status_of) = watch::channel(NodeView::default());
     let directory = Arc::new(Directory::new(views_of.clone(), status_of.clone(), told));
-    shared.links().start(cluster_id, node, directory.clone(), views_of.clone())?;
+    shared.links().start(cluster_id, node, era.clone(), directory.clone(), views_of.clone())?;
     let relay = Arc::new(Relay::new(shared.links().clone()));
     let first_context = u64::from_le_bytes(random()?);
     let (replica, threads) = Replica::start(Setup {
@@ -512,6 +533,7 @@ fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<St
         genesis: founding,
         cluster_id,
         node,
+        era,
         directory,
         replica,
         relay,

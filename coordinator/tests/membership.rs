@@ -5,18 +5,22 @@
 
 mod common;
 
-use common::{Cluster, Member, admin, eventually, now_ms, status, submit_somewhere, transfer};
+use common::{Cluster, Member, admin, eventually, now_ms, save, status, submit_somewhere, transfer};
+use matrixai_coordinator::{Config, backup, start};
 use matrixai_proto::{
     envelope::{Signer, TRANSFER_LEADER, random},
     v1::{
-        AddNode, AdminAction, NodeStatus, PromoteNode, Propose, RemoveNode, TransferClaim, TransferLeaderRequest,
-        admin_action, cluster_client::ClusterClient, command::Kind,
+        AddNode, AdminAction, Envelope, NodeStatus, PromoteNode, Propose, RemoveNode, TransferClaim,
+        TransferLeaderRequest, admin_action, cluster_client::ClusterClient, command::Kind,
     },
 };
 use prost::Message as _;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -71,7 +75,7 @@ impl Load {
     }
 }
 
-fn seal(signer: &Signer, cluster_id: [u8; 32], kind: Kind) -> matrixai_proto::v1::Envelope {
+fn seal(signer: &Signer, cluster_id: [u8; 32], kind: Kind) -> Envelope {
     let commands = vec![matrixai_proto::v1::Command { kind: Some(kind) }];
     let payload = matrixai_proto::v1::Batch { commands, linked: false }.encode_to_vec();
     signer.seal(cluster_id, matrixai_proto::envelope::COMMANDS, random().unwrap(), now_ms() + 60_000, payload)
@@ -91,6 +95,42 @@ fn stands(nodes: &[NodeStatus], id: u64, standing: &str) -> bool {
     nodes.iter().any(|node| node.id == id && node.standing == standing)
 }
 
+/// Adds the member at this place as node `at + 1`, and gives it a vote once it has copied the log.
+fn add(cluster: &Cluster, at: usize) {
+    let node = at as u64 + 1;
+    let ready = cluster.members[at].handle().ready().clone();
+    let key = hex::decode(&ready.node_key).unwrap();
+    let add = AddNode { key, grpc: ready.grpc.clone(), web: ready.web };
+    cluster.done(&admin(), vec![proposed(admin_action::Kind::AddNode(add))]);
+    until(cluster, &ready.grpc, "the newcomer has copied the log", |nodes| {
+        nodes.iter().any(|of| of.id == node && of.standing == "learner" && of.matched > 0 && of.lag < 100)
+    });
+    cluster.done(&admin(), vec![proposed(admin_action::Kind::PromoteNode(PromoteNode { node }))]);
+    until(cluster, &ready.grpc, "the newcomer votes", |nodes| stands(nodes, node, "voter"));
+}
+
+fn office_claim(cluster: &Cluster, by: &Signer, to: u64) -> Envelope {
+    let payload = TransferClaim { to }.encode_to_vec();
+    by.seal(cluster.cluster_id, TRANSFER_LEADER, random().unwrap(), now_ms() + 60_000, payload)
+}
+
+/// Has a node lead, as its own status says; `addresses` are in the order of the nodes.
+fn lead(cluster: &Cluster, addresses: &[String], node: u64) {
+    cluster.runtime.block_on(eventually("the node leads", || {
+        let (address, claim) = (&addresses[node as usize - 1], office_claim(cluster, &admin(), node));
+        async move {
+            let seen = status(address).await.ok()?;
+            if seen.leader == node {
+                return Some(());
+            }
+            let mut client = ClusterClient::connect(format!("http://{}", seen.leader_grpc)).await.ok()?;
+            // Refused while the leader changes; it is asked again.
+            let _ = client.transfer_leader(TransferLeaderRequest { claim: Some(claim) }).await;
+            None
+        }
+    }));
+}
+
 #[test]
 fn members_change_under_load_and_nothing_is_lost() {
     let mut cluster = Cluster::founded();
@@ -100,49 +140,20 @@ fn members_change_under_load_and_nothing_is_lost() {
     let addresses = cluster.running();
     let load = Load::start(&cluster, &addresses, &bob_id);
 
-    // A stranger cannot hand the leader's office to anyone, and node 4 is nobody yet.
-    let claim = |by: &Signer, to: u64| {
-        let payload = TransferClaim { to }.encode_to_vec();
-        by.seal(cluster.cluster_id, TRANSFER_LEADER, random().unwrap(), now_ms() + 60_000, payload)
-    };
-    let hand_over = |by: &Signer, to: u64| {
-        let at = cluster.runtime.block_on(eventually("a leader", || async {
-            Some(status(&addresses[0]).await.ok()?.leader_grpc).filter(|leader| !leader.is_empty())
-        }));
-        let request = TransferLeaderRequest { claim: Some(claim(by, to)) };
-        cluster.runtime.block_on(async move {
-            let mut client = ClusterClient::connect(format!("http://{at}")).await.unwrap();
-            client.transfer_leader(request).await.map(|_| ())
-        })
-    };
-    let stranger = Signer::generate().unwrap();
-    assert_eq!(hand_over(&stranger, 2).unwrap_err().code(), Code::PermissionDenied);
-
-    // It joins as a learner, catches up, and votes.
-    let ready = cluster.members[3].handle().ready().clone();
-    let key = hex::decode(&ready.node_key).unwrap();
-    let add = AddNode { key, grpc: ready.grpc.clone(), web: ready.web.clone() };
-    cluster.done(&admin(), vec![proposed(admin_action::Kind::AddNode(add))]);
-    until(&cluster, &addresses[3], "node 4 has copied the log", |nodes| {
-        nodes.iter().any(|node| node.id == 4 && node.standing == "learner" && node.matched > 0 && node.lag < 100)
-    });
-    cluster.done(&admin(), vec![proposed(admin_action::Kind::PromoteNode(PromoteNode { node: 4 }))]);
-    until(&cluster, &addresses[3], "node 4 votes", |nodes| stands(nodes, 4, "voter"));
-
-    // It leads.
-    cluster.runtime.block_on(eventually("node 4 leads", || {
-        let (leader, claim) = (addresses.clone(), claim(&admin(), 4));
-        async move {
-            let seen = status(&leader[3]).await.ok()?;
-            if seen.leader == 4 {
-                return Some(());
-            }
-            let mut client = ClusterClient::connect(format!("http://{}", seen.leader_grpc)).await.ok()?;
-            // Refused while the leader changes; it is asked again.
-            let _ = client.transfer_leader(TransferLeaderRequest { claim: Some(claim) }).await;
-            None
-        }
+    // A stranger cannot hand the leader's office to anyone.
+    let at = cluster.runtime.block_on(eventually("a leader", || async {
+        Some(status(&addresses[0]).await.ok()?.leader_grpc).filter(|leader| !leader.is_empty())
     }));
+    let claim = office_claim(&cluster, &Signer::generate().unwrap(), 2);
+    let refused = cluster.runtime.block_on(async {
+        let mut client = ClusterClient::connect(format!("http://{at}")).await.unwrap();
+        client.transfer_leader(TransferLeaderRequest { claim: Some(claim) }).await.unwrap_err()
+    });
+    assert_eq!(refused.code(), Code::PermissionDenied);
+
+    // It joins as a learner, catches up, votes, and leads.
+    add(&cluster, 3);
+    lead(&cluster, &addresses, 4);
 
     // Node 1 leaves: it stops by itself and says why.
     cluster.done(&admin(), vec![proposed(admin_action::Kind::RemoveNode(RemoveNode { node: 1 }))]);
@@ -177,4 +188,61 @@ fn members_change_under_load_and_nothing_is_lost() {
     cluster.members[3].start();
     assert_eq!(cluster.members[3].handle().ready().node, 4);
     assert_eq!(cluster.balance(3, &bob_id), done.to_string());
+}
+
+/// Makes a new folder in which a member begins again from a backup, and starts it where it was.
+fn begin_again(member: &mut Member, file: &Path, web: &str) -> u64 {
+    let text = std::fs::read_to_string(member.folder.path().join("node.key")).unwrap();
+    let key = Signer::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap()).unwrap();
+    let new = tempfile::tempdir().unwrap();
+    let node = backup::restore(file, new.path(), &key).unwrap();
+    let mut config = Config::local(new.path()).unwrap();
+    (config.listen.grpc, config.listen.web) = (member.grpc.clone(), web.to_owned());
+    member.handle = Some(start(config).unwrap());
+    member.folder = new;
+    node
+}
+
+#[test]
+fn who_was_away_is_introduced_to_newcomers_and_a_backup_holds_the_members_of_its_day() {
+    let mut cluster = Cluster::founded();
+    let (alice, _) = cluster.account(1_000);
+    let (_, bob_id) = cluster.account(0);
+
+    // Node 3 is away while node 4 comes to lead. It knows nothing of a node 4 and listens only to those of its own log.
+    cluster.members[2].stop();
+    let fourth = Member::joining(&cluster.running());
+    cluster.members.push(fourth);
+    let addresses: Vec<String> = cluster.members.iter().map(|member| member.grpc.clone()).collect();
+    add(&cluster, 3);
+    lead(&cluster, &addresses, 4);
+    cluster.done(&alice, vec![transfer(&bob_id, 10)]);
+    cluster.members[2].start();
+    assert_eq!(cluster.balance(2, &bob_id), "10", "it has read what it missed");
+
+    // Node 1 leaves; a backup of the members since.
+    cluster.done(&admin(), vec![proposed(admin_action::Kind::RemoveNode(RemoveNode { node: 1 }))]);
+    until(&cluster, &addresses[3], "node 1 has left", |nodes| nodes.iter().all(|node| node.id != 1));
+    assert!(cluster.members[0].handle.take().unwrap().stop().unwrap_err().to_string().contains("node 1, was removed"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    cluster.runtime.block_on(save(&addresses[3], &file));
+    assert_eq!(backup::inspect(&file).unwrap().voters, [2, 3, 4]);
+    cluster.done(&alice, vec![transfer(&bob_id, 100)]);
+
+    // Nodes 2 and 4 begin again from it; node 4 stands in no genesis.
+    let webs: Vec<String> = cluster.members[1..].iter().map(|member| member.handle().ready().web.clone()).collect();
+    cluster.members[1..].iter_mut().for_each(Member::stop);
+    assert_eq!(begin_again(&mut cluster.members[1], &file, &webs[0]), 2);
+    assert_eq!(begin_again(&mut cluster.members[3], &file, &webs[2]), 4);
+    assert_eq!(cluster.balance(3, &bob_id), "10", "what came after the backup is given up");
+    cluster.done(&alice, vec![transfer(&bob_id, 5)]);
+
+    // Node 3 still has what they gave up. It must not take part, and says so.
+    cluster.members[2].start();
+    let third = cluster.members[2].grpc.clone();
+    cluster.runtime.block_on(eventually("node 3 stops", || async { status(&third).await.is_err().then_some(()) }));
+    let why = cluster.members[2].handle.take().unwrap().stop().unwrap_err().to_string();
+    assert!(why.contains("different snapshots"), "{why}");
+    assert_eq!(cluster.balance(1, &bob_id), "15");
 }

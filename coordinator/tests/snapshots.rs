@@ -4,28 +4,14 @@
 
 mod common;
 
-use common::{Cluster, eventually, transfer};
+use common::{Cluster, eventually, save, transfer};
 use matrixai_coordinator::{Config, backup, start};
 use matrixai_proto::{
     envelope::Signer,
-    v1::{
-        GetAccountRequest, GetStatementReply, GetStatementRequest, SaveSnapshotRequest,
-        accounts_client::AccountsClient, cluster_client::ClusterClient,
-    },
+    v1::{GetAccountRequest, GetStatementReply, GetStatementRequest, accounts_client::AccountsClient},
 };
 use std::path::Path;
 use tonic::{Code, Request};
-
-async fn save(address: &str, file: &Path) {
-    let mut client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
-    let mut pieces = client.save_snapshot(SaveSnapshotRequest {}).await.unwrap().into_inner();
-    let mut bytes = Vec::new();
-    while let Some(piece) = pieces.message().await.unwrap() {
-        assert_eq!(piece.offset, bytes.len() as u64);
-        bytes.extend(piece.data);
-    }
-    std::fs::write(file, bytes).unwrap();
-}
 
 async fn statement(address: &str, account: &[u8]) -> GetStatementReply {
     let request = GetStatementRequest { account: account.to_vec(), before: 0, limit: 100 };
@@ -72,7 +58,7 @@ fn a_backup_is_where_a_whole_cluster_begins_again() {
     std::fs::write(&damaged_file, damaged).unwrap();
     assert!(backup::restore(&damaged_file, &nowhere, &own).unwrap_err().to_string().contains("damaged"));
 
-    // All are off before the first begins again: one that is restored while a majority lives just catches up.
+    // All are off before the first begins again: one that is restored while a majority lives is not listened to.
     let webs: Vec<String> = cluster.members.iter().map(|member| member.handle().ready().web.clone()).collect();
     cluster.members.iter_mut().for_each(common::Member::stop);
     for ((number, member), web) in (1..).zip(&mut cluster.members).zip(webs) {

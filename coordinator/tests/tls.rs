@@ -128,7 +128,7 @@ impl Cluster {
     fn claim(&self, from: usize, to: usize) -> Envelope {
         let seed = fs::read_to_string(self.home.path().join(format!("data-{from}/node.key"))).unwrap();
         let signer = Signer::from_seed(hex::decode(seed.trim()).unwrap().try_into().unwrap()).unwrap();
-        let payload = PeerClaim { from: from as u64 + 1, to: to as u64 + 1 }.encode_to_vec();
+        let payload = PeerClaim { from: from as u64 + 1, to: to as u64 + 1, era: Vec::new() }.encode_to_vec();
         signer.seal(self.id, PEER, random().unwrap(), now_ms() + 60_000, payload)
     }
 

@@ -61,6 +61,8 @@ pub enum Fault {
     BadNetwork,
     /// Somebody sets a wall clock.
     ClockJump { node: u64, by_ms: i64 },
+    /// Machines lose power together, and one of them comes back with its clock behind: its battery was dead.
+    DeadBattery { nodes: Vec<u64>, node: u64, behind_ms: i64 },
     /// A disk has room for so many more bytes.
     DiskFull { node: u64, bytes: usize },
     /// A bit flips on a disk while its machine is down.
@@ -88,6 +90,7 @@ impl Fault {
             Self::OneWay { .. } => "one-way cut",
             Self::BadNetwork => "bad network",
             Self::ClockJump { .. } => "clock jump",
+            Self::DeadBattery { .. } => "power cut that sets a clock back",
             Self::DiskFull { .. } => "full disk",
             Self::BitFlip { .. } => "flipped bit",
             Self::DiskLost { .. } => "lost disk",
@@ -137,7 +140,7 @@ impl Plan {
     pub fn draw(&mut self, nodes: &[u64], leader: Option<u64>, workers: u64) -> Fault {
         let any = *self.rng.pick(nodes);
         let node = leader.filter(|_| self.rng.one_in(2)).unwrap_or(any);
-        match self.rng.below(30) {
+        match self.rng.below(31) {
             0..3 => Fault::Crash { nodes: vec![node], power: false },
             3..5 => Fault::Crash { nodes: vec![node], power: true },
             5 => {
@@ -166,6 +169,10 @@ impl Plan {
             21 => Fault::BitFlip { node },
             22..24 => Fault::Away { node: any, cut: self.rng.one_in(2) },
             24 => Fault::DiskLost { node },
+            30 => {
+                let behind_ms = *self.rng.pick(&[DAY_MS, 60_000, 3_000]);
+                Fault::DeadBattery { nodes: nodes.to_vec(), node: any, behind_ms }
+            }
             25..27 => Fault::Hunt { leaders: self.rng.between(2, 6) },
             _ => Fault::WorkerCrash { worker: self.rng.below(workers) },
         }

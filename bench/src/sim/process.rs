@@ -11,6 +11,7 @@ pub use tasks::carry;
 use super::{disk::Disk, rng::mix};
 use matrixai_consensus::{Committed, EngineStore, LogStore, Members, Node, NodeConfig, SnapshotMeta, Start, Write};
 use matrixai_coordinator::{
+    admission::{self, NotAdmitted},
     archive::{Archive, Segment, keeper::Keeper},
     core::{self, Address, Core, CoreConfig},
     files::Files,
@@ -21,11 +22,7 @@ use matrixai_coordinator::{
     snapshots::{Header, Loaded, Snapshots},
 };
 use matrixai_proto::envelope::Signer;
-use matrixai_state::{
-    Applied, State,
-    ids::{Hash, NodeId},
-    nodes::Standing,
-};
+use matrixai_state::{Applied, State, ids::Hash};
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 /// Snapshots come often here, so that a seed sees several.
@@ -120,6 +117,8 @@ enum ToApply {
 /// A living process.
 pub struct Process {
     replica: Replica<EngineStore<Disk>>,
+    /// Numbers of those that it was told of when it joined.
+    told: Vec<u64>,
     applier: Applier,
     /// The state that the applier has come to.
     newest: Arc<State>,
@@ -175,6 +174,7 @@ impl Process {
         let core = Core::new(config, view.clone());
         let mut process = Self {
             newest: view.clone(),
+            told: me.told.iter().map(|address| address.id).collect(),
             replica: Replica::new(node, core, view, mix(boot ^ 1), compaction),
             applier: Applier::new(state, start.term, start.members),
             writer,
@@ -206,10 +206,12 @@ impl Process {
         self.replica.place().role == core::Role::Leader
     }
 
-    /// Whether another coordinator has left, as far as this one knows.
-    pub fn has_left(&self, id: u64) -> bool {
-        let removed = self.view().node(NodeId(id)).is_some_and(|row| row.standing == Standing::Removed);
-        removed && !self.members().contains(id)
+    /// Whether it listens to another coordinator.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, id: u64) -> Result<(), NotAdmitted> {
+        admission::admit(self.view(), &self.members(), self.told.iter().copied(), id)
     }
 
     /// The log's members, as far as this one knows.

@@ -25,7 +25,7 @@ use super::{
     worker::Worker,
 };
 use matrixai_coordinator::{
-    core::{Reply, ToWorker},
+    core::{PeerRefusal, Reply, ToWorker},
     pending::Waiting,
     replica::Input,
     snapshots::Reference,
@@ -118,8 +118,8 @@ pub(super) enum Event {
     Segments { node: u64 },
     /// The admins look after the coordinators.
     Operate,
-    /// A coordinator is told that it has left.
-    Refused { node: u64, by: u64 },
+    /// A coordinator is told that another one does not listen to it.
+    Refused { node: u64, by: u64, why: PeerRefusal },
     /// A node is started again.
     Restart { node: u64 },
     /// A worker is started again.
@@ -410,7 +410,7 @@ impl World {
             Event::Hunted { node } => self.hunted(node),
             Event::Segments { node } => self.fetch_segment(node),
             Event::Operate => self.operate(),
-            Event::Refused { node, by } => self.on(node, [Input::Refused { by }]),
+            Event::Refused { node, by, why } => self.on(node, [Input::Refused { by, why }]),
             Event::Restart { node } => self.restart(node),
             Event::WorkerRestart { worker } => self.restart_worker(worker),
             Event::Heal => self.heal(),

@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     logging::raft_logger,
     members::Members,
+    plants::{Plant, planted},
     reads::Reader,
     storage::{Batch, Boundary, Identity, LogStore, LogWriter, SnapshotMeta, Write},
 };
@@ -92,6 +93,9 @@ impl<S: LogStore> Node<S> {
             offered: BTreeMap::new(),
             stopped: false,
         };
+        if planted(Plant::RestartForgetsMembers) {
+            node.members_at = node.deliverable();
+        }
         node.take_in_members()?;
         node.draw_election_timeout();
         Ok(node)

@@ -2,14 +2,18 @@
 //! with a growing pause; what is lost meanwhile raft sends again, and the next status replaces the last.
 
 use super::replica::{Refused, ReplicaActor, Unreachable};
-use crate::{core::Address, edge, links::Links, live::Live};
+use crate::{
+    core::{Address, PeerRefusal},
+    edge,
+    links::Links,
+    live::Live,
+};
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message,
     WrapFuture as _, prelude::SendError,
 };
 use futures::{Stream, StreamExt as _, stream};
 use matrixai_proto::v1::{PeerAck, PeerFrame, PeerStatus, peer_client::PeerClient};
-use matrixai_state::Refusal;
 use matrixai_transport::Line;
 use std::{
     collections::BTreeMap,
@@ -204,10 +208,10 @@ impl PeerActor {
         ctx.spawn(listening.into_actor(self).map(|broken, link, ctx| link.broken(&broken, ctx)));
     }
 
-    fn broken(&mut self, Broken { why, removed }: &Broken, ctx: &mut Context<Self>) {
-        if *removed {
+    fn broken(&mut self, Broken { why, refusal }: &Broken, ctx: &mut Context<Self>) {
+        if let Some(why) = *refusal {
             // If the replica's mailbox is full, the next attempt tells it.
-            let _ = self.replica.try_send(Refused(self.to.id));
+            let _ = self.replica.try_send(Refused { by: self.to.id, why });
         }
         if self.frames.take().is_some() {
             tracing::info!(peer = self.to.id, why, "the link broke");
@@ -223,21 +227,20 @@ impl PeerActor {
 #[derive(Debug)]
 struct Broken {
     why: String,
-    /// The other side says that this coordinator was removed from the cluster.
-    removed: bool,
+    /// The other side does not listen to this coordinator.
+    refusal: Option<PeerRefusal>,
 }
 
 impl From<String> for Broken {
     fn from(why: String) -> Self {
-        Self { why, removed: false }
+        Self { why, refusal: None }
     }
 }
 
 impl From<Status> for Broken {
     fn from(status: Status) -> Self {
-        let refusal = status.metadata().get(edge::REFUSAL).and_then(|name| name.to_str().ok());
-        let removed = refusal == Some(Refusal::NodeRemoved.name());
-        Self { why: format!("{}: {}", status.code(), status.message()), removed }
+        let refusal = edge::peer_refusal(&status);
+        Self { why: format!("{}: {}", status.code(), status.message()), refusal }
     }
 }
 

@@ -2,24 +2,35 @@
 //! proposes one change after the other until the two agree. A node joins as a learner, votes once the admins want it to
 //! and it has caught up, and leaves. A leader that is to leave first hands its office over.
 //!
+//! A member that was away while others joined does not know them, and does not listen to one of them that leads. It needs
+//! somebody whom it knows to lead, so a leader that is refused as a stranger hands its office to such a voter; from that
+//! one's log the member reads who is who (`docs/decisions/0015-strangers-are-introduced.md`).
+//!
 //! A node that has left stops. It may learn of it from its own log; but the others no longer send to it once its removal
 //! is in force, so it also believes coordinators that refuse it as removed: one, if its own state agrees, otherwise as
 //! many as are a majority.
 
-use super::Address;
+use super::{Address, PeerRefusal};
+use crate::plants::{Plant, planted};
 use matrixai_consensus::{MemberChange, Members, Progress};
 use matrixai_state::{
     State,
     ids::NodeId,
     nodes::{NodeRow, Standing},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Committed entries that a learner may lack when it is given its vote. The quorum waits for it from then on, so it
 /// must be able to catch up in a moment.
 const PROMOTE_LAG_MAX: u64 = 1_000;
 /// What was tried and had no effect is tried again after this long.
 const TRY_AGAIN_MS: u64 = 1_000;
+
+/// A refusal as a stranger counts for this long: a link that is refused tries again within a second.
+const STRANGER_LIFE_MS: u64 = 3_000;
+/// A leader does not hand its office over for a stranger's sake before it has led for so long. Two members that know nobody
+/// in common are introduced in turn, and each needs its turn to read.
+const INTRODUCE_AFTER_MS: u64 = 5_000;
 
 /// What the leader does next about the membership.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,13 +52,27 @@ pub(super) struct Membership {
     tried_at: Option<u64>,
     /// Coordinators that refused this one as removed.
     refused_by: BTreeSet<u64>,
+    /// Coordinators whose data began again from another snapshot, or did and this one's did not.
+    other_era: BTreeSet<u64>,
+    /// Coordinators to which this one was a stranger: up to which number they know others, and when they last said so.
+    strange_to: BTreeMap<u64, (u64, u64)>,
     /// Coordinators that a joining one was told of.
     told: Vec<Address>,
 }
 
 impl Membership {
     pub(super) fn new(me: u64, told: Vec<Address>) -> Self {
-        Self { me, members: None, progress: Vec::new(), commit: 0, tried_at: None, refused_by: BTreeSet::new(), told }
+        Self {
+            me,
+            members: None,
+            progress: Vec::new(),
+            commit: 0,
+            tried_at: None,
+            refused_by: BTreeSet::new(),
+            other_era: BTreeSet::new(),
+            strange_to: BTreeMap::new(),
+            told,
+        }
     }
 
     /// What the node says; `progress` is empty where it does not lead.
@@ -59,13 +84,24 @@ impl Membership {
         (self.progress, self.commit) = (progress, commit);
     }
 
-    /// Another coordinator refused this one as removed.
-    pub(super) fn refused(&mut self, by: u64) {
-        self.refused_by.insert(by);
+    /// Another coordinator does not listen to this one.
+    pub(super) fn refused(&mut self, by: u64, why: PeerRefusal, now: u64) {
+        match why {
+            PeerRefusal::Removed => {
+                self.refused_by.insert(by);
+            }
+            PeerRefusal::OtherEra => {
+                self.other_era.insert(by);
+            }
+            PeerRefusal::Stranger { knows } => {
+                self.strange_to.insert(by, (knows, now));
+            }
+        }
     }
 
-    /// What a leader does next, if there is anything to do and nothing is under way.
-    pub(super) fn next(&mut self, state: &State, now: u64) -> Option<Step> {
+    /// What a leader that has led for `led_ms` does next, if there is anything to do and nothing is under way.
+    pub(super) fn next(&mut self, state: &State, led_ms: u64, now: u64) -> Option<Step> {
+        self.strange_to.retain(|_, (_, at)| now.saturating_sub(*at) < STRANGER_LIFE_MS);
         let members = self.members.as_ref().filter(|members| !members.is_joint())?;
         if self.tried_at.is_some_and(|at| now.saturating_sub(at) < TRY_AGAIN_MS) {
             return None;
@@ -73,7 +109,8 @@ impl Membership {
         let step = self
             .join(state, members)
             .or_else(|| self.promote(state, members))
-            .or_else(|| self.leave(state, members))?;
+            .or_else(|| self.leave(state, members))
+            .or_else(|| self.introduce(state, members).filter(|_| led_ms >= INTRODUCE_AFTER_MS))?;
         self.tried_at = Some(now);
         Some(step)
     }
@@ -106,18 +143,38 @@ impl Membership {
         self.progress.iter().filter(fits).max_by_key(|of| of.matched).map(|of| Step::Transfer(of.id))
     }
 
+    /// The voter that a member knows to which this leader is a stranger. Rows of nodes are never removed and number up, so a
+    /// member knows every voter up to the highest number that it knows.
+    fn introduce(&self, state: &State, members: &Members) -> Option<Step> {
+        let votes = |id: u64| members.is_voter(id) && state.voters().any(|row| row.id.0 == id);
+        let known = |knows: u64| {
+            let fits = |of: &&Progress| of.id <= knows && of.id != self.me && votes(of.id) && self.keeps_up(of);
+            self.progress.iter().filter(fits).max_by_key(|of| of.matched)
+        };
+        let refusing =
+            self.strange_to.iter().filter(|(id, _)| members.contains(**id) && !planted(Plant::StrangerLeads));
+        refusing.filter_map(|(_, (knows, _))| known(*knows)).next().map(|of| Step::Transfer(of.id))
+    }
+
     fn keeps_up(&self, of: &Progress) -> bool {
         of.active && of.matched.saturating_add(PROMOTE_LAG_MAX) >= self.commit
     }
 
-    /// Why this node must stop, if it has left the cluster.
+    /// Why this node must stop, if it has left the cluster or is of another era than the others.
     pub(super) fn left(&self, state: &State) -> Option<String> {
         let me = self.me;
+        let others: Vec<u64> = state.voters().map(|row| row.id.0).filter(|id| *id != me).collect();
+        let most = |of: &BTreeSet<u64>| others.iter().filter(|id| of.contains(*id)).count() > others.len() / 2;
+        if most(&self.other_era) {
+            return Some(format!(
+                "the data of this coordinator, node {me}, and that of a majority of the others began from different snapshots: \
+                 if it was restored while they lived, it forgot what it had acknowledged and must not come back under its \
+                 number; if they were restored without it, restore it from the same file, or add it under a new number"
+            ));
+        }
         let removed = state.node(NodeId(me)).is_some_and(|row| row.standing == Standing::Removed);
         let out = self.members.as_ref().is_some_and(|members| !members.contains(me));
-        let others: Vec<u64> = state.voters().map(|row| row.id.0).filter(|id| *id != me).collect();
-        let told = others.iter().filter(|id| self.refused_by.contains(*id)).count() > others.len() / 2;
-        (told || removed && (out || !self.refused_by.is_empty())).then(|| {
+        (most(&self.refused_by) || removed && (out || !self.refused_by.is_empty())).then(|| {
             format!(
                 "this coordinator, node {me}, was removed from the cluster by its admins: neither its number nor its key come \
                  back; to take part again, start it with an empty data folder and --join, and have the admins add it"

@@ -64,7 +64,8 @@ impl Cluster for ClusterService {
     async fn get_genesis(&self, _: Request<GetGenesisRequest>) -> Result<Response<GetGenesisReply>, Status> {
         let genesis = self.shared.genesis()?;
         let cluster_id = self.shared.cluster_id()?.to_vec();
-        Ok(Response::new(GetGenesisReply { genesis: genesis.bytes.clone(), cluster_id }))
+        let era = &self.shared.running()?.era;
+        Ok(Response::new(GetGenesisReply { genesis: genesis.bytes.clone(), cluster_id, era: era.clone() }))
     }
 
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyReply>, Status> {

@@ -2,12 +2,17 @@
 //!
 //! An entry is the upper half of the key's hash and a place; whoever looks something up compares the row at that place.
 //! A search begins at the entry that the hash's first bits name and goes on to the next ones; a removal closes the gap that
-//! it leaves, so nothing wears out, and the table grows without a look at the rows. The hash is SipHash-1-3 keyed from the
-//! genesis: keys that were ground against another cluster collide nowhere here. Entries are in pages that are shared
-//! until they are written, like the rows themselves.
+//! it leaves, so nothing wears out, and the table grows without a look at the rows. Entries are in pages that are shared until
+//! they are written, like the rows themselves.
+//!
+//! Whoever signs an envelope chooses the bytes that are hashed here: 16 of its id, and its key. With a hash that he can compute,
+//! ids that all begin their search at one entry cost him milliseconds each, and each of the 65,536 that one key may have
+//! remembered would cost every replica a search through all of them. So the hash is SipHash-1-3 under a key that he does not
+//! know: the cluster's, mixed with bits that each process draws for itself ([`salt_tables`]). Replicas then lay their tables out
+//! differently, which nothing can see.
 
 use crate::ids::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Entries of a page: 8 KiB.
 const PAGE: usize = 1_024;
@@ -19,12 +24,30 @@ const TAG: u64 = !(2 * TAKEN - 1);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct HashKey(u64, u64);
 
+/// The secret bits of this process; none where nobody attacks, as in tests and in the simulator.
+static SALT: OnceLock<[u64; 2]> = OnceLock::new();
+
+/// Keys the hash tables of every state that is made from here on with these random bits; answers whether they are the first,
+/// which are the ones that count. Copies of a state keep its key.
+pub fn salt_tables(random: [u8; 16]) -> bool {
+    SALT.set(words(&random)).is_ok()
+}
+
+/// The first two words.
+fn words(bytes: &[u8]) -> [u64; 2] {
+    let (words, _) = bytes.as_chunks::<8>();
+    [0, 1].map(|at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)))
+}
+
 impl HashKey {
-    /// The key of a cluster.
+    /// The key of a cluster in this process.
     pub(crate) fn of(cluster_id: &Hash) -> Self {
-        let (words, _) = cluster_id.as_chunks::<8>();
-        let word = |at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word));
-        Self(word(0), word(1))
+        Self::salted(cluster_id, SALT.get().copied().unwrap_or_default())
+    }
+
+    fn salted(cluster_id: &Hash, salt: [u64; 2]) -> Self {
+        let [low, high] = words(cluster_id);
+        Self(low ^ salt[0], high ^ salt[1])
     }
 
     /// SipHash-1-3 of a key's bytes, of which there are at most 64 and always as many in one table.
@@ -201,6 +224,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What an attacker grinds who knows the cluster and not the process: ids that all begin their search in one 256th of the
+    /// table. Under a salt they are ids like others.
+    #[test]
+    fn ids_ground_against_the_cluster_do_not_collide_in_a_process() {
+        let cluster = [7; 32];
+        let home = |key: HashKey, id: u64| key.hash(&id.to_le_bytes()) >> 56;
+        let known = HashKey::salted(&cluster, [0, 0]);
+        let ground: Vec<u64> = (0..).filter(|id| home(known, *id) == 9).take(1_024).collect();
+        let salted = HashKey::salted(&cluster, [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]);
+        let mut homes = BTreeMap::new();
+        ground.iter().for_each(|id| *homes.entry(home(salted, *id)).or_insert(0) += 1);
+        // Four of each in the mean.
+        assert!(homes.len() > 200 && homes.values().all(|count| *count < 20), "{homes:?}");
     }
 
     #[test]

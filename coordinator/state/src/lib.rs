@@ -62,6 +62,7 @@ pub mod windows;
 
 pub use effect::{Applied, Effect, EnvelopeResult, Event, Movement};
 pub use genesis::{Genesis, GenesisError};
+pub use index::salt_tables;
 pub use money::Money;
 pub use outcome::{Outcome, Refusal};
 pub use owed::{Assignment, Task, TrainingContext};

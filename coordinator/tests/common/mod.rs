@@ -7,14 +7,16 @@ use matrixai_proto::{
     envelope::{COMMANDS, Signer, random},
     v1::{
         self, Batch, Command, CreateAccount, Envelope, FaucetDraw, Genesis, GenesisNode, GetAccountRequest,
-        GetStatusReply, GetStatusRequest, InitRequest, Outcome, SubmitReply, SubmitRequest, Transfer,
-        accounts_client::AccountsClient, cluster_client::ClusterClient, command::Kind, ledger_client::LedgerClient,
+        GetStatusReply, GetStatusRequest, InitRequest, Outcome, SaveSnapshotRequest, SubmitReply, SubmitRequest,
+        Transfer, accounts_client::AccountsClient, cluster_client::ClusterClient, command::Kind,
+        ledger_client::LedgerClient,
     },
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use std::{
     future::Future,
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
@@ -230,6 +232,18 @@ pub(crate) async fn get_account(address: &str, account: &[u8]) -> Result<v1::Acc
     let client = AccountsClient::connect(format!("http://{address}")).await;
     let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(client.get_account(GetAccountRequest { account: account.to_vec() }).await?.into_inner())
+}
+
+/// Has a coordinator write a snapshot of now, and keeps it here.
+pub(crate) async fn save(address: &str, file: &Path) {
+    let mut client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
+    let mut pieces = client.save_snapshot(SaveSnapshotRequest {}).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.message().await.unwrap() {
+        assert_eq!(piece.offset, bytes.len() as u64);
+        bytes.extend(piece.data);
+    }
+    std::fs::write(file, bytes).unwrap();
 }
 
 /// Submits to exactly this coordinator.

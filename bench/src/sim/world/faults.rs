@@ -32,13 +32,7 @@ impl World {
     fn inflict(&mut self, fault: &Fault) -> bool {
         let lasts = self.plan.lasts();
         match fault {
-            Fault::Crash { nodes, power } => {
-                for node in nodes {
-                    self.crash(*node, *power);
-                    let down = self.plan.down();
-                    self.after(down, Event::Restart { node: *node });
-                }
-            }
+            Fault::Crash { nodes, power } => self.crash_all(nodes, *power),
             Fault::PowerCut { node, operations } => self.host(*node).disk.cut_in(*operations),
             Fault::AtTask { node, task, when } => self.host(*node).trap = Some((*task, *when)),
             Fault::Stop { node } => {
@@ -81,14 +75,12 @@ impl World {
                 self.net.set_bad(true);
                 self.after(lasts, Event::Relief(fault.clone()));
             }
-            Fault::ClockJump { node, by_ms } => {
-                // A majority of wrong clocks is right by definition, so one at a time.
-                if self.now < self.jumped_until {
+            Fault::ClockJump { node, by_ms } => return self.set_clock(*node, *by_ms, lasts),
+            Fault::DeadBattery { nodes, node, behind_ms } => {
+                if !self.set_clock(*node, -behind_ms, lasts) {
                     return false;
                 }
-                self.jumped_until = self.now + 4 * lasts + READING_LIFE_US;
-                self.host(*node).clock.jump(*by_ms);
-                self.after(4 * lasts, Event::Relief(fault.clone()));
+                self.crash_all(nodes, true);
             }
             Fault::DiskFull { node, bytes } => {
                 self.host(*node).disk.set_room(Some(*bytes));
@@ -103,6 +95,26 @@ impl World {
                 self.after(down, Event::WorkerRestart { worker });
             }
         }
+        true
+    }
+
+    fn crash_all(&mut self, nodes: &[u64], power: bool) {
+        for node in nodes {
+            self.crash(*node, power);
+            let down = self.plan.down();
+            self.after(down, Event::Restart { node: *node });
+        }
+    }
+
+    /// Somebody sets a wall clock, and sets it right after a while. A majority of wrong clocks is right by definition, so one
+    /// at a time; answers whether it could.
+    fn set_clock(&mut self, node: u64, by_ms: i64, lasts: Micros) -> bool {
+        if self.now < self.jumped_until {
+            return false;
+        }
+        self.jumped_until = self.now + 4 * lasts + READING_LIFE_US;
+        self.host(node).clock.jump(by_ms);
+        self.after(4 * lasts, Event::Relief(Fault::ClockJump { node, by_ms }));
         true
     }
 
@@ -169,6 +181,7 @@ impl World {
             Fault::ClockJump { node, by_ms } => self.host(node).clock.jump(-by_ms),
             Fault::DiskFull { node, .. } => self.host(node).disk.set_room(None),
             Fault::Crash { .. }
+            | Fault::DeadBattery { .. }
             | Fault::PowerCut { .. }
             | Fault::AtTask { .. }
             | Fault::Stop { .. }

@@ -7,7 +7,9 @@ use crate::sim::{
     faults::When,
     process::{Output, Process, Task, carry, carry_segment},
 };
-use matrixai_coordinator::{pending::Waiting, reads::ReadMode, replica::Input, snapshots::Reference};
+use matrixai_coordinator::{
+    admission::NotAdmitted, core::PeerRefusal, pending::Waiting, reads::ReadMode, replica::Input, snapshots::Reference,
+};
 use std::{rc::Rc, sync::Arc};
 
 /// A node looks for missing segments so often.
@@ -221,12 +223,10 @@ impl World {
         if self.postponed(to, || Event::Frame { to, frame: frame.clone() }) {
             return Ok(());
         }
-        let leaver = frame.from;
-        if self.host(to).process.as_ref().is_some_and(|process| process.has_left(leaver)) {
-            self.coverage.point("a removed coordinator was refused");
+        if let Some(why) = self.refusal(to, frame.from) {
             let delay = self.net.delay();
-            if !self.net.is_cut(to, leaver) {
-                self.after(delay, Event::Refused { node: leaver, by: to });
+            if !self.net.is_cut(to, frame.from) {
+                self.after(delay, Event::Refused { node: frame.from, by: to, why });
             }
             return Ok(());
         }
@@ -234,6 +234,17 @@ impl World {
         frame.raft.iter().for_each(|message| self.trace.add_bytes(message));
         let Frame { from, raft, status } = Rc::unwrap_or_clone(frame);
         self.on(to, [Input::Peer { from, raft, status }])
+    }
+
+    /// Why a node does not listen to another one.
+    fn refusal(&mut self, node: u64, from: u64) -> Option<PeerRefusal> {
+        let (why, point) = match self.host(node).process.as_ref()?.admits(from).err()? {
+            NotAdmitted::Removed => (PeerRefusal::Removed, "a removed coordinator was refused"),
+            NotAdmitted::Stranger { knows } => (PeerRefusal::Stranger { knows }, "a stranger was refused"),
+            NotAdmitted::Impostor => unreachable!("frames come from those whose number they name"),
+        };
+        self.coverage.point(point);
+        Some(why)
     }
 
     pub(super) fn submit(&mut self, node: u64, envelopes: Vec<(Asker, Waiting)>) -> Verdict {

@@ -25,21 +25,11 @@ impl World {
             self.transfer();
             return Ok(());
         }
-        if !self.all_know_each_other() {
-            return Ok(());
-        }
-        let gone: Vec<u64> = self.hosts.iter().filter(|host| host.gone).map(|host| host.identity.id).collect();
+        let gone = |node: &u64| self.hosts[*node as usize - 1].gone || self.knows_nobody(*node);
+        let gone: Vec<u64> = self.nodes().into_iter().filter(gone).collect();
         let request = self.people.operate(&self.newest, &gone);
         self.ask(request, 0);
         Ok(())
-    }
-
-    /// Whether every member knows of all the others. The admins wait for that: a member that was away while a newcomer became
-    /// the leader refuses it as a stranger, and stays behind until somebody leads whom it knows.
-    fn all_know_each_other(&self) -> bool {
-        let count = self.newest.nodes().count();
-        let knows = |host: &Host| host.process.as_ref().is_some_and(|process| process.view().nodes().count() == count);
-        self.hosts.iter().filter(|host| !host.gone && !self.is_removed(host.identity.id)).all(knows)
     }
 
     fn transfer(&mut self) {
@@ -80,7 +70,7 @@ impl World {
         let settled = !members.is_joint() && members.voters().eq(wanted.iter().copied());
         let whole = wanted.iter().all(|id| {
             let host = &self.hosts[*id as usize - 1];
-            !host.gone && !host.flipped
+            !host.gone && !host.flipped && !self.knows_nobody(*id)
         });
         settled && whole && (wanted.len() > 2 || !wanted.contains(&node))
     }
@@ -100,9 +90,18 @@ impl World {
         self.newest.node(NodeId(node)).is_some_and(|row: &NodeRow| row.standing == Standing::Removed)
     }
 
+    /// Whether a node runs that was away while every voter whom it knew was replaced: nobody can introduce it to the others.
+    fn knows_nobody(&self, node: u64) -> bool {
+        let Some(process) = &self.hosts[node as usize - 1].process else { return false };
+        let others = self.newest.voters().map(|row| row.id.0).filter(|id| *id != node);
+        let mut present = others.filter(|id| !self.hosts[*id as usize - 1].gone).peekable();
+        present.peek().is_some() && present.all(|id| process.admits(id).is_err())
+    }
+
     /// Nodes that must be there in the end: those that take part and run.
     pub(super) fn members(&self) -> Vec<u64> {
-        self.living().into_iter().filter(|node| !self.is_removed(*node)).collect()
+        let takes_part = |node: &u64| !self.is_removed(*node) && !self.knows_nobody(*node);
+        self.living().into_iter().filter(takes_part).collect()
     }
 
     /// After healing a quorum runs.

@@ -62,6 +62,7 @@ async fn genesis(client: Option<&Client>, args: &ReplayArgs) -> Result<Vec<u8>> 
 }
 
 fn begin(from: &str, genesis: &[u8]) -> Result<Auditor> {
+    matrixai_coordinator::salt_tables().map_err(|error| CliError::local("begin the audit", error))?;
     if from == "genesis" {
         return Auditor::genesis(genesis).map_err(|error| CliError::usage(error.to_string()));
     }

@@ -1,7 +1,12 @@
 //! The replica's mailbox: every message it takes, and what it does with it.
 
 use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS};
-use crate::{core::SessionId, pending::Waiting, reads::ReadMode, replica::Input};
+use crate::{
+    core::{PeerRefusal, SessionId},
+    pending::Waiting,
+    reads::ReadMode,
+    replica::Input,
+};
 use actix::{Context, Handler, Message};
 use matrixai_consensus::{Committed, ProposeError};
 use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
@@ -147,16 +152,19 @@ impl Handler<Unreachable> for ReplicaActor {
     }
 }
 
-/// Another coordinator says that this one was removed from the cluster.
+/// Another coordinator does not listen to this one.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(in crate::actors) struct Refused(pub(in crate::actors) u64);
+pub(in crate::actors) struct Refused {
+    pub(in crate::actors) by: u64,
+    pub(in crate::actors) why: PeerRefusal,
+}
 
 impl Handler<Refused> for ReplicaActor {
     type Result = ();
 
-    fn handle(&mut self, Refused(by): Refused, ctx: &mut Context<Self>) {
-        self.on(Input::Refused { by }, ctx);
+    fn handle(&mut self, Refused { by, why }: Refused, ctx: &mut Context<Self>) {
+        self.on(Input::Refused { by, why }, ctx);
     }
 }
 

@@ -91,9 +91,56 @@ fn a_leader_brings_raft_to_what_the_admins_want_one_step_at_a_time() {
 fn a_node_that_slept_through_its_removal_believes_a_majority() {
     let mut bench = Bench::new(3);
     bench.on(Event::Members { members: members(&[1, 2, 3], &[]), progress: Vec::new(), commit: 5 });
-    bench.on(Event::Refused { by: 1 });
+    bench.on(Event::Refused { by: 1, why: PeerRefusal::Removed });
     let stops = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Stop(_)));
     assert!(!stops(bench.pass(1_000)), "one may be wrong");
-    bench.on(Event::Refused { by: 2 });
+    bench.on(Event::Refused { by: 2, why: PeerRefusal::Removed });
+    assert!(stops(bench.pass(1_000)));
+}
+
+#[test]
+fn a_leader_that_a_member_does_not_know_hands_its_office_to_one_that_it_knows() {
+    use v1::admin_action::Kind as Admin;
+    let mut bench = Bench::new(5);
+    bench.on(Event::Role { role: Role::Leader, leader: 5 });
+    for id in [4, 5] {
+        let (key, grpc, web) = (signer(id).public_key().to_vec(), format!("a{id}:1"), format!("a{id}:2"));
+        admin(&mut bench, Admin::AddNode(v1::AddNode { key, grpc, web }));
+        admin(&mut bench, Admin::PromoteNode(v1::PromoteNode { node: u64::from(id) }));
+    }
+    let far = [(1, 9_000), (2, 9_999), (3, 10), (4, 10_000), (5, 10_000)];
+    let raft = Event::Members { members: members(&[1, 2, 3, 4, 5], &[]), progress: progress(&far), commit: 10_000 };
+    bench.on(raft);
+    let to = |actions: Vec<Action>| {
+        let office = |action: &Action| match action {
+            Action::TransferLeader { to } => Some(*to),
+            _ => None,
+        };
+        actions.iter().find_map(office)
+    };
+    let refused = |bench: &mut Bench, by, knows| {
+        bench.on(Event::Refused { by, why: PeerRefusal::Stranger { knows } });
+    };
+    refused(&mut bench, 3, 3);
+    assert_eq!(to(bench.pass(2_000)), None, "whoever was introduced before has had no time to read");
+    assert_eq!(to(bench.pass(4_000)), None, "it has not been refused for a while");
+    refused(&mut bench, 9, 3);
+    assert_eq!(to(bench.pass(1_000)), None, "who is no member need not be told");
+    refused(&mut bench, 3, 3);
+    assert_eq!(to(bench.pass(400)), Some(2), "the one that is furthest among those that it knows");
+    bench.pass(4_000);
+    refused(&mut bench, 3, 0);
+    assert_eq!(to(bench.pass(2_000)), None, "nobody is left whom it knows");
+}
+
+#[test]
+fn a_node_of_another_era_than_a_majority_stops() {
+    let mut bench = Bench::new(3);
+    let stops = |actions: Vec<Action>| {
+        actions.iter().any(|action| matches!(action, Action::Stop(why) if why.contains("different snapshots")))
+    };
+    bench.on(Event::Refused { by: 1, why: PeerRefusal::OtherEra });
+    assert!(!stops(bench.pass(1_000)), "one may itself be the odd one");
+    bench.on(Event::Refused { by: 2, why: PeerRefusal::OtherEra });
     assert!(stops(bench.pass(1_000)));
 }
