@@ -17,6 +17,9 @@ use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 
 use super::tail::{FILE_HEADER_BYTES, Tail, judge};
 
+/// What preallocated space reads as, a block of it.
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+
 /// A file system that refuses to cut off acknowledged records.
 pub(crate) struct Guard<F> {
     inner: Arc<F>,
@@ -104,13 +107,32 @@ pub(crate) struct GuardedHandle<F: FileSystem> {
 
 impl<F: FileSystem> GuardedHandle<F> {
     fn judge(&self, offset: usize) -> io::Result<Tail> {
-        let mut tail = Vec::new();
         let mut reader = self.file_system.new_reader(self.inner.clone())?;
+        reader.seek(SeekFrom::Start(offset as u64))?;
+        // Nearly always nothing but preallocated space follows, megabytes of it, which need not be held to be seen.
+        if is_zero_to_its_end(&mut reader)? {
+            return Ok(Tail::Empty);
+        }
+        let mut tail = Vec::new();
         reader.seek(SeekFrom::Start(offset as u64))?;
         reader.read_to_end(&mut tail)?;
         // A file's name is its number. A file of another name holds no records of raft-engine.
         let name = self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         Ok(judge(name.parse().unwrap_or_default(), offset, &tail))
+    }
+}
+
+/// Whether only zeros, or nothing, are left to read.
+fn is_zero_to_its_end(reader: &mut impl io::Read) -> io::Result<bool> {
+    let mut block = [0; ZEROS.len()];
+    loop {
+        match reader.read(&mut block) {
+            Ok(0) => return Ok(true),
+            Ok(count) if block[..count] == ZEROS[..count] => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use matrixai_proto::v1::AttestRoot;
 use matrixai_state::{
     State,
     ids::{Hash, NodeId},
+    roots::Attestation,
 };
 use std::collections::BTreeMap;
 
@@ -90,6 +91,15 @@ impl Roots {
     pub(super) fn diverged(&self, state: &State) -> Option<String> {
         state.epochs().find_map(|row| {
             let own = self.own.get(&row.epoch)?;
+            // Counting votes costs more than seeing that nobody says anything else, which is how it should be.
+            let other = |theirs: Hash, own: Option<Hash>| own.is_some_and(|own| own != theirs);
+            let contradicts = |said: &Attestation| {
+                let root = own.root.map(|(root, _)| root);
+                other(said.root, root) || said.segment.is_some_and(|segment| other(segment, own.segment))
+            };
+            if !row.attested.iter().any(contradicts) {
+                return None;
+            }
             let differs = |theirs: Option<Hash>, own: Option<Hash>| {
                 let (theirs, own) = (theirs?, own?);
                 (theirs != own).then_some((theirs, own))

@@ -5,10 +5,14 @@
 //! Three things keep it short. Candidates are tried in the order of their hints, which are their places in the log: when
 //! all is well the first try is right, and a wrong hint costs time and never changes the answer. What changes nothing and
 //! is explained by the balance as it stands is taken at once, with no alternative: it only gets it out of the way. And a set
-//! from which the next balance that was read cannot be reached by any choice of what was under way is left at once.
+//! from which the next balance that was read cannot be reached by any choice of what was under way is left at once. A choice
+//! that reaches it is remembered as its witness: while the search stays inside of that, nothing needs to be looked for.
 
 use super::{Does, Found, Op, subset::subsets, units};
-use std::{cell::Cell, collections::HashSet};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+};
 
 /// Steps of one look at whether a balance can be reached, and of all looks for each step of the search; when they are spent,
 /// it may be.
@@ -36,6 +40,7 @@ pub fn search(start: u128, ops: &[Op], steps_max: u64) -> Found {
         left: answered.len(),
         answered,
         links: Links::new(ops.len()),
+        witness: RefCell::default(),
         ops: &ops,
     };
     search.run(steps_max)
@@ -87,6 +92,8 @@ struct Search<'a> {
     balance: u128,
     /// Left for all looks at whether a balance can be reached.
     reach_steps: Cell<u64>,
+    /// A read, and bits of the changes that come before it in some choice that makes its balance.
+    witness: RefCell<Option<(usize, Vec<u64>)>>,
     order: Vec<usize>,
     /// Answers not explained yet.
     left: usize,
@@ -163,10 +170,10 @@ impl Search<'_> {
         if let Some(at) = free {
             return Ok(Choice { candidates: vec![at].into_iter(), first_answered, first_read });
         }
-        if let Some(read) = self.reads.get(first_read).map(|at| &self.ops[*at])
-            && !self.reaches(read)
+        if let Some(read) = self.reads.get(first_read)
+            && !self.reaches(*read)
         {
-            return Err(*read);
+            return Err(self.ops[*read]);
         }
         if let Some(at) = open().find(|at| !self.may_come(&self.ops[*at])) {
             return Err(self.ops[at]);
@@ -181,26 +188,52 @@ impl Search<'_> {
     }
 
     /// Whether some of what may come before a read makes the balance that it saw, as far as can be told.
-    fn reaches(&self, read: &Op) -> bool {
+    fn reaches(&self, at: usize) -> bool {
+        let read = &self.ops[at];
         let Does::Read(wanted) = read.does else { return true };
+        if self.is_inside_witness(at) {
+            return true;
+        }
         let mut missing = units(wanted) - units(self.balance);
-        let mut optional = Vec::new();
-        for op in self.links.iter().map(|at| &self.ops[at]).take_while(|op| Some(op.call) < read.answer) {
+        let (mut optional, mut places) = (Vec::new(), Vec::new());
+        let mut inside = self.done.clone();
+        for at in self.links.iter().take_while(|at| Some(self.ops[*at].call) < read.answer) {
+            let op = &self.ops[at];
+            if op.change() == 0 {
+                continue;
+            }
             if op.answer.is_some_and(|answer| answer < read.call) {
                 missing = missing.saturating_sub(op.change());
+                inside[at / 64] |= 1 << (at % 64);
             } else {
                 optional.push(op.change());
+                places.push(at);
             }
         }
         let mut reached = false;
         let lent = self.reach_steps.get().min(REACH_STEPS);
         let mut steps = lent;
-        let complete = subsets(&optional, missing, &mut steps, &mut |_| {
+        let complete = subsets(&optional, missing, &mut steps, &mut |chosen| {
             reached = true;
+            chosen.iter().map(|chosen| places[*chosen]).for_each(|at| inside[at / 64] |= 1 << (at % 64));
             false
         });
         self.reach_steps.set(self.reach_steps.get() - (lent - steps));
+        if reached {
+            self.witness.replace(Some((at, inside)));
+        }
         reached || complete.is_err()
+    }
+
+    /// Whether every change so far is in the choice that is known to reach a read. What is not done of it can all still be
+    /// done: it was asked for before the read was answered.
+    fn is_inside_witness(&self, read: usize) -> bool {
+        let witness = self.witness.borrow();
+        let Some((_, inside)) = witness.as_ref().filter(|(of, _)| *of == read) else { return false };
+        let beyond = self.done.iter().zip(inside).map(|(done, inside)| done & !inside).enumerate();
+        beyond.filter(|(_, bits)| *bits != 0).all(|(word, bits)| {
+            (0..64).filter(|bit| bits >> bit & 1 == 1).all(|bit| self.ops[word * 64 + bit].change() == 0)
+        })
     }
 
     /// Whether enough money may still come, or go, before an answer that needs it.
