@@ -15,6 +15,7 @@
 //! | [`etcd`] | three members of etcd, and its messages |
 //! | [`population`], [`furniture`] | a state with many accounts, machines and jobs, and the log entries that keep it busy |
 //! | [`sim`] | whole clusters on one thread from one seed, with everything that can go wrong |
+//! | [`market`] | the matching engine by itself, the naive matcher, and crowds that trade |
 //! | [`timing`] | a thread's processor time, memory, medians |
 
 pub mod chaos;
@@ -23,6 +24,7 @@ pub mod disk;
 pub mod drive;
 pub mod etcd;
 pub mod furniture;
+pub mod market;
 pub mod measure;
 pub mod people;
 pub mod population;

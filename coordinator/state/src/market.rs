@@ -7,6 +7,7 @@
 
 mod attributes;
 pub(crate) mod book;
+pub mod engine;
 pub(crate) mod matching;
 pub mod query;
 

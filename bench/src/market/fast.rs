@@ -1,0 +1,137 @@
+//! The engine behind commands.
+
+use super::{Command, Trade};
+use matrixai_state::{
+    Money,
+    market::{
+        engine::{Ask, Bid, Engine, Proposal, Slot},
+        query::Query,
+    },
+};
+
+/// Ledger time of everything here, ms: before any offer's end.
+const NOW_MS: u64 = 1;
+
+/// A market on the product's engine.
+#[derive(Debug)]
+pub struct Fast {
+    engine: Engine<u32, u32>,
+    queries: Vec<Query>,
+    offers: Vec<Option<Slot>>,
+    orders: Vec<Option<Slot>>,
+    sequence: u64,
+}
+
+impl Fast {
+    /// An empty market whose orders use these queries.
+    pub fn new(queries: &[Query]) -> Self {
+        let (engine, queries) = (Engine::new(), queries.to_vec());
+        Self { engine, queries, offers: Vec::new(), orders: Vec::new(), sequence: 0 }
+    }
+
+    /// Whether an order waits.
+    pub fn waits(&self, order: u32) -> bool {
+        self.orders.get(order as usize).is_some_and(Option::is_some)
+    }
+
+    /// The lowest price of what an order's query accepts.
+    pub fn cheapest(&self, order: u32) -> Option<Money> {
+        self.engine.cheapest(get(&self.orders, order)?).map(|ask| ask.price)
+    }
+
+    /// Does what is asked and adds what was traded to `trades`.
+    pub fn apply(&mut self, command: &Command, trades: &mut Vec<Trade>) {
+        match command {
+            Command::Place { id, bid, query, rests } => {
+                let bid = Bid { sequence: self.next(), ..*bid };
+                let Some(query) = self.queries.get(*query as usize) else { return };
+                let slot = self.engine.add_order(*id, bid, query);
+                set(&mut self.orders, *id, Some(slot));
+                self.serve_order(slot, trades);
+                if !rests {
+                    self.cancel(*id);
+                }
+            }
+            Command::AmendOrder { id, limit, wanted } => {
+                let Some(slot) = get(&self.orders, *id) else { return };
+                let sequence = self.next();
+                let Some(bid) = self.engine.bid(slot) else { return };
+                let bid = Bid { limit: *limit, wanted: *wanted, sequence, ..*bid };
+                self.engine.amend_order(slot, bid);
+                self.serve_order(slot, trades);
+            }
+            Command::Cancel { id } => self.cancel(*id),
+            Command::Offer { id, ask, attributes } => {
+                let ask = Ask { sequence: self.next(), ..*ask };
+                let slot = self.engine.add_offer(*id, ask, (**attributes).clone());
+                set(&mut self.offers, *id, Some(slot));
+                self.serve_offer(slot, trades);
+            }
+            Command::AmendOffer { id, price, quantity } => {
+                let Some(slot) = get(&self.offers, *id) else { return };
+                let sequence = self.next();
+                let Some(ask) = self.engine.ask(slot) else { return };
+                let ask = Ask { price: *price, quantity: *quantity, sequence, open: true, ..*ask };
+                self.engine.amend_offer(slot, ask);
+                self.serve_offer(slot, trades);
+            }
+            Command::Withdraw { id } => {
+                if let Some(slot) = get(&self.offers, *id) {
+                    self.engine.set_open(slot, false);
+                }
+            }
+            Command::Describe { id, attributes } => {
+                if let Some(slot) = get(&self.offers, *id) {
+                    self.engine.set_attributes(slot, (**attributes).clone());
+                    self.serve_offer(slot, trades);
+                }
+            }
+        }
+    }
+
+    fn serve_order(&mut self, slot: Slot, trades: &mut Vec<Trade>) {
+        let orders = &mut self.orders;
+        self.engine.serve_order(slot, NOW_MS, &mut u32::MAX.clone(), |found| note(found, orders, trades));
+    }
+
+    fn serve_offer(&mut self, slot: Slot, trades: &mut Vec<Trade>) {
+        let orders = &mut self.orders;
+        self.engine.serve_offers(&[slot], NOW_MS, &mut u32::MAX.clone(), |found| note(found, orders, trades));
+    }
+
+    fn cancel(&mut self, id: u32) {
+        if let Some(slot) = get(&self.orders, id) {
+            self.engine.remove_order(slot);
+            set(&mut self.orders, id, None);
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+/// Notes the trades of a proposal, every one of which is accepted.
+fn note(found: &Proposal<'_, u32, u32>, orders: &mut [Option<Slot>], trades: &mut Vec<Trade>) -> bool {
+    let mut got = 0;
+    for fill in found.fills {
+        got += fill.quantity;
+        trades.push(Trade { order: found.order, offer: fill.offer, price: fill.price, quantity: fill.quantity });
+    }
+    if got == found.bid.wanted {
+        orders[found.order as usize] = None;
+    }
+    true
+}
+
+fn get(slots: &[Option<Slot>], id: u32) -> Option<Slot> {
+    slots.get(id as usize).copied().flatten()
+}
+
+fn set(slots: &mut Vec<Option<Slot>>, id: u32, slot: Option<Slot>) {
+    if slots.len() <= id as usize {
+        slots.resize(id as usize + 1, None);
+    }
+    slots[id as usize] = slot;
+}
