@@ -20,9 +20,8 @@ pub(crate) use peers::FRAME_BYTES_MAX;
 pub(crate) use replica::{Exported, Frame, Setup};
 pub(crate) use session::{DOWN_MAX, Opening};
 
-use crate::{reads::ReadMode, shared::Shared};
+use crate::{reads::ReadMode, shared::Shared, submitting::Submission};
 use actix::{Actor as _, Addr, Arbiter, MailboxError, prelude::SendError};
-use matrixai_proto::v1::{Envelope, SubmitReply};
 use matrixai_state::State;
 use std::{io, sync::Arc, thread::JoinHandle};
 use tokio::sync::oneshot;
@@ -70,11 +69,20 @@ impl Replica {
         Ok((replica, Threads { arbiters: vec![sessions, links, writer], others }))
     }
 
-    /// Applies a checked envelope if this coordinator leads; answers after it was applied.
-    pub(crate) async fn submit(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
-        let (answer, answered) = oneshot::channel();
-        self.actor.try_send(replica::Submit { envelope, answer }).map_err(|error| refused(&error))?;
-        answered.await.map_err(|_| stopping())?
+    /// Applies checked envelopes if this coordinator leads; each is answered after it was applied.
+    pub(crate) fn submit(&self, submissions: Vec<Submission>) {
+        if submissions.is_empty() {
+            return;
+        }
+        if let Err(error) = self.actor.try_send(replica::Submit(submissions)) {
+            let status = refused(&error);
+            let (SendError::Full(replica::Submit(submissions)) | SendError::Closed(replica::Submit(submissions))) =
+                error;
+            for Submission { answer, .. } in submissions {
+                // It may have given up.
+                let _ = answer.send(Err(status.clone()));
+            }
+        }
     }
 
     /// A view as new as `mode` asks for.

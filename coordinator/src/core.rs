@@ -93,9 +93,9 @@ pub enum Event {
         role: Role,
         leader: u64,
     },
-    /// Entries were applied; `state` has them all.
+    /// Entries were applied; `state`, if there is one, has them all. There is one if they left effects.
     Applied {
-        state: Arc<State>,
+        state: Option<Arc<State>>,
         entries: Vec<Applied>,
     },
     /// The state was replaced by a snapshot's: what happened in between is not told entry by entry.
@@ -398,8 +398,11 @@ impl Core {
         self.roots.leader_changed();
     }
 
-    fn applied(&mut self, state: Arc<State>, entries: Vec<Applied>, now: u64, actions: &mut Vec<Action>) {
-        self.state = state;
+    fn applied(&mut self, state: Option<Arc<State>>, entries: Vec<Applied>, now: u64, actions: &mut Vec<Action>) {
+        let changed = state.is_some();
+        if let Some(state) = state {
+            self.state = state;
+        }
         for entry in entries {
             self.clock.applied(entry.now_ms);
             for result in entry.results {
@@ -419,6 +422,9 @@ impl Core {
                 }
             }
         }
+        if !changed {
+            return;
+        }
         self.send(actions);
         if let Some(why) = self.state.unsupported_rules().or_else(|| self.roots.diverged(&self.state)) {
             actions.push(Action::Stop(why));
@@ -429,7 +435,7 @@ impl Core {
     fn restored(&mut self, state: Arc<State>, now: u64, actions: &mut Vec<Action>) {
         self.clock.applied(state.now_ms());
         self.dispatch.mark_all();
-        self.applied(state, Vec::new(), now, actions);
+        self.applied(Some(state), Vec::new(), now, actions);
     }
 
     fn status(&mut self, from: u64, status: PeerStatus, now: u64) {

@@ -1,21 +1,20 @@
 //! The edge: what is checked of a signed envelope before anything else looks at it. Signatures are checked here and by
-//! auditors, never by the state machine, so nothing reaches the log without passing [`check`].
+//! auditors, never by the state machine, so nothing reaches the log without passing [`form`], the check of its signature,
+//! and [`contents`]: see `submitting.rs`.
 
-use crate::{admission::NotAdmitted, core::PeerRefusal, shared::Running, verifier::Verifier};
+use crate::{admission::NotAdmitted, core::PeerRefusal, shared::Running};
 use matrixai_proto::{
     decode_strict,
     envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION, SignatureError},
     v1::{self, Batch, EnrolMachine, Envelope, PeerClaim, SessionClaim, SubmitReply, command::Kind},
 };
 use matrixai_state::{
-    Outcome, Refusal, Signer, State,
+    Outcome, Refusal, Signer, State, decode,
     ids::{AccountId, Key},
     outcome::Detail,
 };
 use matrixai_transport::Caller;
 use ring::signature::{ED25519, UnparsedPublicKey};
-use std::sync::Arc;
-use tokio::sync::watch;
 use tonic::{Code, Status};
 
 /// Metadata key that names the refusal of an envelope which has no outcomes.
@@ -74,42 +73,45 @@ pub fn wire_outcome(outcome: &Outcome) -> v1::Outcome {
     v1::Outcome { code, name: name.to_owned(), detail, id: id.map(Vec::from).unwrap_or_default() }
 }
 
-/// Checks an envelope of commands and gives it back: form, signature, cluster, possession of
-/// the keys that it enrols, and what its signer's limits leave.
-pub(crate) async fn check(
-    envelope: Envelope,
-    verifier: &Verifier,
-    view: &watch::Receiver<Arc<State>>,
-) -> Result<Envelope, Stopped> {
+/// Checks what an envelope of commands must be before its signature is looked at.
+pub(crate) fn form(envelope: &Envelope) -> Result<(), Stopped> {
     if envelope.method != COMMANDS {
         return Err(malformed(&"the method must be \"commands\""));
     }
     if envelope.payload.len() > PAYLOAD_BYTES_MAX {
         return Err(malformed(&format_args!("the payload is over {PAYLOAD_BYTES_MAX} bytes")));
     }
-    let (envelope, signed) = verifier.check(envelope).await.map_err(Stopped::Busy)?;
-    signed.map_err(|error| Stopped::Unsigned(bad_signature(error)))?;
-    let state = view.borrow().clone();
-    contents(&envelope, &state).map(|()| envelope)
+    Ok(())
 }
 
-/// Checks what a signed envelope holds.
-fn contents(envelope: &Envelope, state: &State) -> Result<(), Stopped> {
+/// Checks what an envelope holds once its signature was looked at: cluster, form, possession of the keys that it enrols,
+/// and what its signer's limits leave.
+pub(crate) fn contents(envelope: &Envelope, signed: Result<(), SignatureError>, state: &State) -> Result<(), Stopped> {
+    signed.map_err(|error| Stopped::Unsigned(bad_signature(error)))?;
     if envelope.cluster_id != *state.cluster_id() {
         return Err(Stopped::Refused(Refusal::WrongCluster));
     }
+    let commands = match decode::transfers(&envelope.payload) {
+        Some(count) => count,
+        None => any_commands(envelope, state)?,
+    };
+    if let (Ok(key), Ok(id)) = (envelope.key.as_slice().try_into(), envelope.command_id.as_slice().try_into())
+        && !state.has_rate(&key, &id, commands, RATE_AHEAD_MS)
+    {
+        return Err(Stopped::Refused(Refusal::RateLimited));
+    }
+    Ok(())
+}
+
+/// Checks commands of any kind; answers how many they are.
+fn any_commands(envelope: &Envelope, state: &State) -> Result<usize, Stopped> {
     let batch: Batch = decode_strict(&envelope.payload).map_err(|error| malformed(&error))?;
     for command in &batch.commands {
         if let Some(Kind::EnrolMachine(enrol)) = &command.kind {
             possessed(envelope, enrol, state)?;
         }
     }
-    if let (Ok(key), Ok(id)) = (envelope.key.as_slice().try_into(), envelope.command_id.as_slice().try_into())
-        && !state.has_rate(&key, &id, batch.commands.len(), RATE_AHEAD_MS)
-    {
-        return Err(Stopped::Refused(Refusal::RateLimited));
-    }
-    Ok(())
+    Ok(batch.commands.len())
 }
 
 /// Checks a worker's claim to a session; answers it.

@@ -34,6 +34,7 @@ pub mod replica;
 mod shared;
 pub mod snapshots;
 mod startup;
+mod submitting;
 mod telemetry;
 mod verifier;
 mod web;

@@ -125,7 +125,12 @@ impl<T> Reads<T> {
         }
     }
 
-    /// The readers that may be answered when `applied` is applied.
+    /// The highest index that an answerable reader's view must hold; 0 while nobody waits for one.
+    pub fn confirmed_through(&self) -> u64 {
+        self.confirmed.last_key_value().map_or(0, |(index, _)| *index)
+    }
+
+    /// The readers that may be answered from a view of what is `applied`.
     pub fn ready(&mut self, applied: u64) -> Vec<T> {
         let later = self.confirmed.split_off(&applied.saturating_add(1));
         let ready = std::mem::replace(&mut self.confirmed, later);

@@ -25,13 +25,13 @@ mod cycle;
 mod disk;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use applier::{AppliedBatch, Applier, EntryNews, RootDue};
 
 use crate::{
     core::{Address, Core, Event, PeerRefusal, Reply, SessionId, ToWorker},
     pending::{Caller, Waiting},
-    plants::{Plant, planted},
     reads::{ReadMode, Reads},
     shared::Role,
     snapshots::{Header, Reference},
@@ -45,6 +45,7 @@ use matrixai_state::{
     ids::{Hash, MachineId},
 };
 use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use views::Views;
 
 /// A reader's number, given by whoever holds its channel.
 pub type Reader = u64;
@@ -205,8 +206,13 @@ pub enum Io {
     RetryWrites,
     /// The log's disk is full, or no longer is: for people.
     DiskFull(Option<NoSpace>),
-    /// Apply these and answer with [`Input::Applied`].
-    Apply(Vec<Committed>),
+    /// Apply these, none at times, and answer with [`Input::Applied`].
+    Apply {
+        /// What follows on the state.
+        entries: Vec<Committed>,
+        /// Whether a view is wanted behind them.
+        view: bool,
+    },
     /// Replace the applier's state by the snapshot of this index, which was fetched, and answer with [`Input::Applied`].
     Restore {
         /// Last entry that it holds.
@@ -336,12 +342,8 @@ pub struct Replica<S: LogStore> {
     node: Node<S>,
     core: Core,
     reads: Reads<Reader>,
-    /// The newest applied state.
-    view: Arc<State>,
+    views: Views,
     place: Place,
-    /// Batches at the applier: their bytes, in order.
-    applying: VecDeque<usize>,
-    applying_bytes: usize,
     compaction: Compaction,
     disk: Disk,
     /// Whether something was proposed since the last cycle, and the writes on their way that hold such.
@@ -368,10 +370,8 @@ impl<S: LogStore> Replica<S> {
             node,
             core,
             reads: Reads::new(first_context),
-            view,
+            views: Views::new(view),
             place: Place::default(),
-            applying: VecDeque::new(),
-            applying_bytes: 0,
             ticked_at: None,
             root_due: None,
             root_running: false,
@@ -444,6 +444,9 @@ impl<S: LogStore> Replica<S> {
                 self.stop(error.to_string());
             }
         }
+        if !self.stopped {
+            self.ask_for_view(now);
+        }
         std::mem::take(&mut self.work)
     }
 
@@ -452,9 +455,9 @@ impl<S: LogStore> Replica<S> {
         self.busy && !self.stopped
     }
 
-    /// The newest applied state.
+    /// The newest view of the state, which may be a few entries behind what is applied.
     pub fn view(&self) -> &Arc<State> {
-        &self.view
+        &self.views.newest
     }
 
     /// This node's place in the quorum.
@@ -472,7 +475,7 @@ impl<S: LogStore> Replica<S> {
         let node = self.node.status();
         Figures {
             committed: node.commit,
-            applied: self.view.index(),
+            applied: self.views.applied,
             term: node.term,
             sessions: self.core.sessions(),
             first: node.first,
@@ -486,7 +489,7 @@ impl<S: LogStore> Replica<S> {
     /// # Errors
     /// [`matrixai_consensus::Error`] when the log cannot be read; the replica stops.
     pub fn entries(&mut self, from: u64, to: u64, max_bytes: u64) -> Result<Vec<Committed>, matrixai_consensus::Error> {
-        let end = to.min(self.view.index()).saturating_add(1);
+        let end = to.min(self.views.applied).saturating_add(1);
         self.node.entries(from, end, max_bytes).inspect_err(|error| self.stop(error.to_string()))
     }
 
@@ -533,37 +536,9 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    fn read(&mut self, reader: Reader, mode: ReadMode, now: u64) {
-        let unconfirmed = planted(Plant::ReadUnconfirmed) && self.place.role == Role::Leader;
-        if self.reads.is_fresh(mode, now) || unconfirmed {
-            self.work.push(Io::View { readers: vec![reader], view: self.view.clone() });
-        } else if let Err(reader) = self.reads.add(reader, now) {
-            self.work.push(Io::NoView { reader, why: NoView::Full });
-        }
-    }
-
-    fn applied(&mut self, batch: AppliedBatch, now: u64) {
-        let AppliedBatch { view, entries, term, members, root_due, restored } = batch;
-        let bytes = self.applying.pop_front().unwrap_or_default();
-        self.applying_bytes -= bytes;
-        self.view = view.clone();
-        self.node.applied(view.index());
-        self.compaction.applied(view.index(), bytes, term, members);
-        if root_due.is_some() {
-            self.root_due = root_due;
-            self.compute_root();
-        }
-        if restored {
-            self.compaction.saved(view.index());
-        }
-        let event = if restored { Event::Restored { state: view } } else { Event::Applied { state: view, entries } };
-        self.event(event, now);
-        self.answer_reads();
-    }
-
     fn may_propose(&self) -> bool {
         let alone = self.node.committed_index() >= self.node.last_index();
-        self.applying_bytes < APPLYING_BYTES_MAX
+        self.views.applying_bytes() < APPLYING_BYTES_MAX
             && self.proposed_writes.len() < PROPOSED_WRITES_MAX
             && (alone || self.core.queued_bytes() >= ENTRY_WORTH_BYTES)
     }

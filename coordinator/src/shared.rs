@@ -7,13 +7,10 @@
 use crate::{
     actors::Replica, archive::Shelf, artifacts::Artifacts, config::Config, directory::Directory, edge,
     events::EventRing, history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay,
-    replica::NoSpace, snapshots::Snapshots, telemetry::Metrics, verifier::Verifier,
+    replica::NoSpace, snapshots::Snapshots, submitting::Waits, telemetry::Metrics, verifier::Verifier,
 };
 use matrixai_consensus::{Members, Progress};
-use matrixai_proto::{
-    envelope::Signer,
-    v1::{Envelope, SubmitReply},
-};
+use matrixai_proto::{envelope::Signer, v1::Envelope};
 use matrixai_state::{Genesis, State};
 use matrixai_transport::{Caller, Certificates};
 use std::sync::{Arc, OnceLock};
@@ -49,7 +46,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     live: Arc<Live>,
     initialised: watch::Sender<bool>,
-    verifier: Verifier,
+    verifier: Verifier<Waits>,
 }
 
 /// A wish to found a cluster, with the place for its answer.
@@ -235,46 +232,6 @@ impl Shared {
         Ok(self.running()?.views.clone())
     }
 
-    /// Checks an envelope and applies it here; answers after it was applied.
-    ///
-    /// # Errors
-    /// FAILED_PRECONDITION with the leader's address in [`LEADER`] on a coordinator that does not lead; UNAVAILABLE
-    /// when leadership was lost meanwhile (ask again with the same envelope); RESOURCE_EXHAUSTED when full;
-    /// UNAUTHENTICATED and INVALID_ARGUMENT for what is wrong with the envelope itself.
-    pub(crate) async fn submit(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
-        let running = self.running()?;
-        let envelope = match self.checked(envelope, running).await {
-            Ok(envelope) => envelope,
-            Err(stopped) => return stopped.answer(),
-        };
-        running.replica.submit(envelope).await
-    }
-
-    /// As [`Shared::submit`], at the leader wherever it is.
-    ///
-    /// # Errors
-    /// Those of [`Shared::submit`], and UNAVAILABLE when the leader cannot be reached.
-    pub(crate) async fn submit_anywhere(&self, envelope: Envelope) -> Result<SubmitReply, Status> {
-        let running = self.running()?;
-        let envelope = match self.checked(envelope, running).await {
-            Ok(envelope) => envelope,
-            Err(stopped) => return stopped.answer(),
-        };
-        let leader = running.status.borrow().leader;
-        if leader == running.node {
-            return running.replica.submit(envelope).await;
-        }
-        let Some(peer) = self.peer(leader) else {
-            return Err(Status::unavailable("the quorum has no leader at the moment: ask again shortly"));
-        };
-        running.relay.submit(&peer, envelope).await
-    }
-
-    async fn checked(&self, envelope: Envelope, running: &Running) -> Result<Envelope, edge::Stopped> {
-        let checked = edge::check(envelope, &self.0.verifier, &running.views).await;
-        checked.inspect_err(|stopped| self.0.metrics.refused(stopped.name()))
-    }
-
     /// Founds the cluster of this genesis.
     ///
     /// # Errors
@@ -284,6 +241,11 @@ impl Shared {
         let stopping = || Status::unavailable("the coordinator is stopping");
         self.0.founding.send(Founding { genesis, answer }).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// The queue of envelopes whose signatures are to be checked.
+    pub(crate) fn verifier(&self) -> &Verifier<Waits> {
+        &self.0.verifier
     }
 
     /// Settings.

@@ -8,11 +8,9 @@ use matrixai_proto::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     thread,
 };
-use tokio::sync::oneshot;
-use tonic::Status;
 
 /// Envelopes checked together. A batch of 64 costs nearly as little an envelope as one of 1,000, takes about a
 /// millisecond, and one forged signature in it makes no more than 64 be looked at alone.
@@ -20,85 +18,72 @@ const BATCH_MAX: usize = 64;
 /// Envelopes waiting; the transport admits fewer calls at once.
 const WAITING_MAX: usize = 65_536;
 
-/// The queue before the check; a cheap handle.
-#[derive(Debug, Clone)]
-pub(crate) struct Verifier {
-    queue: Arc<Mutex<Queue>>,
-    known: Arc<KnownKeys>,
+/// The queue before the check. `T` goes through it with each envelope: who waits, for instance.
+#[derive(Debug)]
+pub(crate) struct Verifier<T> {
+    queue: Mutex<Queue<T>>,
+    known: KnownKeys,
     /// Most tasks that check at once.
     tasks: usize,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: VecDeque<(Envelope, T)>,
     /// Tasks that are checking.
     busy: usize,
 }
 
+/// An envelope whose lengths and signature were looked at.
 #[derive(Debug)]
-struct Waiting {
-    envelope: Envelope,
-    answer: oneshot::Sender<(Envelope, Result<(), SignatureError>)>,
+pub(crate) struct Checked<T> {
+    pub(crate) envelope: Envelope,
+    pub(crate) signed: Result<(), SignatureError>,
+    pub(crate) with: T,
 }
 
-impl Default for Verifier {
+impl<T> Default for Verifier<T> {
     fn default() -> Self {
-        // Asked once: the answer comes from files.
         Self {
-            queue: Arc::default(),
-            known: Arc::default(),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), busy: 0 }),
+            known: KnownKeys::default(),
+            // Asked once: the answer comes from files.
             tasks: thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
 
-impl Verifier {
-    /// Checks an envelope's lengths and signature; gives it back.
+impl<T> Verifier<T> {
+    /// Queues one; answers whether another task is to be started, which takes what waits with [`Verifier::next`] until
+    /// nothing does.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when too many wait.
-    pub(crate) async fn check(&self, envelope: Envelope) -> Result<(Envelope, Result<(), SignatureError>), Status> {
-        let (answer, answered) = oneshot::channel();
-        let full = || Status::resource_exhausted("too many signatures wait to be checked: try again shortly");
-        if self.add(Waiting { envelope, answer }).ok_or_else(full)? {
-            tokio::spawn(self.clone().work());
-        }
-        answered.await.map_err(|_| Status::unavailable("the coordinator is stopping"))
-    }
-
-    /// Queues one; answers whether another task is to be started. `None` when there is no room.
-    fn add(&self, waiting: Waiting) -> Option<bool> {
+    /// What came along, when there is no room.
+    pub(crate) fn add(&self, envelope: Envelope, with: T) -> Result<bool, T> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.waiting.len() == WAITING_MAX {
-            return None;
+            return Err(with);
         }
-        queue.waiting.push_back(waiting);
+        queue.waiting.push_back((envelope, with));
         let more = queue.busy < self.tasks;
         queue.busy += usize::from(more);
-        Some(more)
+        Ok(more)
     }
 
-    async fn work(self) {
-        loop {
-            let batch: Vec<Waiting> = {
-                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = queue.waiting.len().min(BATCH_MAX);
-                if count == 0 {
-                    queue.busy -= 1;
-                    return;
-                }
-                queue.waiting.drain(..count).collect()
-            };
-            let envelopes: Vec<&Envelope> = batch.iter().map(|one| &one.envelope).collect();
-            let results = verify_all(&envelopes, &self.known);
-            for (Waiting { envelope, answer }, result) in batch.into_iter().zip(results) {
-                // The caller may have given up.
-                let _ = answer.send((envelope, result));
+    /// Checks what waits, as much as is worth checking together. `None` when nothing does: the task that asked has ended.
+    pub(crate) fn next(&self) -> Option<Vec<Checked<T>>> {
+        let (envelopes, with): (Vec<Envelope>, Vec<T>) = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = queue.waiting.len().min(BATCH_MAX);
+            if count == 0 {
+                queue.busy -= 1;
+                return None;
             }
-            // A batch is a millisecond of work: others of this thread get their turn.
-            tokio::task::yield_now().await;
-        }
+            queue.waiting.drain(..count).unzip()
+        };
+        let results = verify_all(&envelopes.iter().collect::<Vec<_>>(), &self.known);
+        let all = envelopes.into_iter().zip(results).zip(with);
+        Some(all.map(|((envelope, signed), with)| Checked { envelope, signed, with }).collect())
     }
 }
 
@@ -108,28 +93,42 @@ mod tests {
     use super::*;
     use matrixai_proto::envelope::{COMMANDS, Signer};
 
-    #[tokio::test]
-    async fn each_gets_its_own_envelope_and_verdict_back() {
+    #[test]
+    fn each_comes_back_with_its_own_verdict() {
         let signer = Signer::from_seed([1; 32]).unwrap();
         let verifier = Verifier::default();
-        let checks = (0..300_u64).map(|number| {
+        let mut tasks = 0;
+        for number in 0..300_u64 {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&number.to_le_bytes());
             let mut envelope = signer.seal([2; 32], COMMANDS, id, number, Vec::new());
             if number % 97 == 5 {
                 envelope.expires_ms += 1;
             }
-            let verifier = verifier.clone();
-            async move { (number, verifier.check(envelope).await.unwrap()) }
-        });
-        for (number, (envelope, result)) in futures::future::join_all(checks).await {
-            assert_eq!(envelope.command_id[..8], number.to_le_bytes());
-            assert_eq!(result.is_err(), number % 97 == 5);
+            tasks += usize::from(verifier.add(envelope, number).unwrap());
         }
-        // Each task looks for more once after its last batch; all of them run on this thread.
-        for _ in 0..verifier.tasks {
-            tokio::task::yield_now().await;
+        assert_eq!(tasks, verifier.tasks, "no more than may check at once");
+        let mut seen = 0;
+        for _ in 0..tasks {
+            while let Some(batch) = verifier.next() {
+                assert!(batch.len() <= BATCH_MAX);
+                for Checked { envelope, signed, with } in batch {
+                    assert_eq!(envelope.command_id[..8], with.to_le_bytes());
+                    assert_eq!(signed.is_err(), with % 97 == 5);
+                    assert_eq!(with, seen, "in order");
+                    seen += 1;
+                }
+            }
         }
-        assert_eq!(verifier.queue.lock().unwrap().busy, 0);
+        assert_eq!((seen, verifier.queue.lock().unwrap().busy), (300, 0));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let verifier = Verifier::default();
+        for number in 0..WAITING_MAX {
+            verifier.add(Envelope::default(), number).unwrap();
+        }
+        assert_eq!(verifier.add(Envelope::default(), 7), Err(7));
     }
 }

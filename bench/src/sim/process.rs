@@ -16,7 +16,7 @@ use matrixai_coordinator::{
     core::{self, Address, Core, CoreConfig},
     files::Files,
     replica::{
-        AppliedBatch, Applier, Input, Io, Replica, RootDue,
+        Applier, Input, Io, Replica, RootDue,
         compaction::{Compaction, Policy},
     },
     snapshots::{Header, Loaded, Snapshots},
@@ -110,7 +110,7 @@ pub enum Output {
 }
 
 enum ToApply {
-    Entries(Vec<Committed>),
+    Entries { entries: Vec<Committed>, view: bool },
     Restore(u64),
 }
 
@@ -191,6 +191,11 @@ impl Process {
         Ok(process)
     }
 
+    /// The state that this process has come to.
+    pub fn state(&self) -> &Arc<State> {
+        &self.newest
+    }
+
     /// This process's newest view.
     pub fn view(&self) -> &Arc<State> {
         self.replica.view()
@@ -263,8 +268,8 @@ impl Process {
                         self.refused = false;
                         out.push(Output::Later(Task::WriteLog));
                     }
-                    Io::Apply(entries) => {
-                        self.applying.push_back(ToApply::Entries(entries));
+                    Io::Apply { entries, view } => {
+                        self.applying.push_back(ToApply::Entries { entries, view });
                         out.push(Output::Later(Task::Apply));
                     }
                     Io::Restore { index } => {
@@ -305,14 +310,6 @@ fn restored(
     let (index, term) = (header.index, header.term);
     let newest = SnapshotMeta { index, term, members: members.clone(), data: reference.encode() };
     Ok((state, Start { index, term, members }, Some(newest)))
-}
-
-/// A batch made of batches, which were applied one entry at a time to be looked at.
-fn joined(batches: Vec<AppliedBatch>) -> Option<AppliedBatch> {
-    batches.into_iter().reduce(|mut all, next| {
-        all.entries.extend(next.entries);
-        AppliedBatch { entries: all.entries, root_due: next.root_due.or(all.root_due), ..next }
-    })
 }
 
 impl std::fmt::Debug for Process {

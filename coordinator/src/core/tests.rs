@@ -141,7 +141,7 @@ impl Bench {
             self.index += 1;
             entries.push(self.state.apply(self.index, &entry.encode_to_vec()));
         }
-        self.on(Event::Applied { state: Arc::new(self.state.clone()), entries })
+        self.on(Event::Applied { state: Some(Arc::new(self.state.clone())), entries })
     }
 
     /// The commands proposed and not yet committed.
@@ -536,7 +536,7 @@ fn a_follower_relays_its_root_again_when_it_does_not_arrive() {
     let (epoch, index) = closed_epoch(&mut leader);
     let mut bench = Bench::new(2);
     bench.on(Event::Role { role: Role::Follower, leader: 1 });
-    bench.on(Event::Applied { state: Arc::new(leader.state.clone()), entries: vec![] });
+    bench.on(Event::Applied { state: Some(Arc::new(leader.state.clone())), entries: vec![] });
     let relayed = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Relay(_))).count();
     bench.on(Event::SegmentSealed { epoch, index, hash: [6; 32] });
     assert_eq!(relayed(&bench.on(Event::RootComputed { epoch, index, root: [4; 32] })), 1);

@@ -133,7 +133,7 @@ impl Cluster for ClusterService {
         let running = self.shared.running()?;
         let (replica, segments) = (running.replica.clone(), running.segments.clone());
         // The end is fixed now, or the stream would follow a busy log for ever.
-        let applied = running.views.borrow().index();
+        let applied = running.status.borrow().applied;
         let end = if to_index == 0 { applied } else { to_index.min(applied) };
         let busy = |_| Status::resource_exhausted("as many exports run as this coordinator takes: try again shortly");
         let place = PLACES.try_acquire().map_err(busy)?;

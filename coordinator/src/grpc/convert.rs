@@ -102,7 +102,7 @@ pub(crate) fn hold(row: &HeldTransfer) -> v1::Hold {
         to: row.to.0.to_vec(),
         amount: row.amount.to_string(),
         expires_ms: row.expires_ms,
-        memo: row.memo.to_string(),
+        memo: row.memo.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

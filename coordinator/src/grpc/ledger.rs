@@ -19,7 +19,8 @@ pub(crate) struct LedgerService {
 impl Ledger for LedgerService {
     type SubmitStreamStream = Pin<Box<dyn Stream<Item = Result<StreamReply, Status>> + Send>>;
 
-    #[tracing::instrument(name = "ledger.submit", skip_all)]
+    // Of a level that is only looked at where traces are exported: a span costs more than applying the command.
+    #[tracing::instrument(name = "ledger.submit", level = "debug", skip_all)]
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {
         let envelope = request.into_inner().envelope;
         let envelope = envelope.ok_or_else(|| Status::invalid_argument("the request has no envelope"))?;

@@ -1,4 +1,4 @@
-//! The one place where the state changes: committed entries in, a view and what they decided out. It lives apart from the
+//! The one place where the state changes: committed entries in, what they decided and sometimes a view out. It lives apart from the
 //! replica, so that the next entries are agreed on while these are applied.
 
 use crate::snapshots::Header;
@@ -18,8 +18,10 @@ pub struct Applier {
 /// What a batch of entries left behind.
 #[derive(Debug)]
 pub struct AppliedBatch {
-    /// The state with all of them.
-    pub view: Arc<State>,
+    /// Newest applied entry.
+    pub index: u64,
+    /// The state with all of them, if somebody is to see it.
+    pub view: Option<Arc<State>>,
     /// What each decided, in order; news are taken out.
     pub entries: Vec<Applied>,
     /// Term of the last of them.
@@ -77,12 +79,14 @@ impl Applier {
         &self.state
     }
 
-    /// Applies entries that follow on the state, in order, as far as this build knows the rules in effect. News are apart: they are
-    /// for people, not for the replica.
-    pub fn apply(&mut self, committed: &[Committed]) -> (AppliedBatch, Vec<EntryNews>) {
+    /// Applies entries that follow on the state, in order, as far as this build knows the rules in effect. The view that is
+    /// wanted behind them there is also unasked when they left effects or news, or rules that this build does not know: whoever
+    /// acts on those looks at the state. News are apart: they are for people, not for the replica.
+    pub fn apply(&mut self, committed: &[Committed], view: bool) -> (AppliedBatch, Vec<EntryNews>) {
         let mut entries: Vec<Applied> = Vec::with_capacity(committed.len());
         let mut news = Vec::with_capacity(committed.len());
         let mut root_due = None;
+        let mut view = view;
         for Committed { index, term, data, members } in committed {
             // A newer build's to apply: the replica stops over such a state and says why.
             if self.state.unsupported_rules().is_some() {
@@ -93,6 +97,7 @@ impl Applier {
                 self.members = members.clone();
             }
             let mut applied = self.state.apply(*index, data);
+            view |= !applied.effects.is_empty() || !applied.events.is_empty();
             for effect in &applied.effects {
                 if let Effect::RootDue { epoch, index } = effect {
                     let view = Arc::new(self.state.clone());
@@ -103,17 +108,25 @@ impl Applier {
             news.push(EntryNews { index: *index, now_ms: applied.now_ms, events, movements });
             entries.push(applied);
         }
-        (self.batch(entries, root_due, false), news)
+        let view = view || self.state.unsupported_rules().is_some();
+        (self.batch(entries, root_due, view), news)
     }
 
     /// Replaces the state by a snapshot's, with what its header says.
     pub fn restore(&mut self, state: State, header: &Header, members: Members) -> AppliedBatch {
         *self = Self { state, term: header.term, members };
-        self.batch(Vec::new(), None, true)
+        AppliedBatch { restored: true, ..self.batch(Vec::new(), None, true) }
     }
 
-    fn batch(&self, entries: Vec<Applied>, root_due: Option<RootDue>, restored: bool) -> AppliedBatch {
-        let view = Arc::new(self.state.clone());
-        AppliedBatch { view, entries, term: self.term, members: self.members.clone(), root_due, restored }
+    fn batch(&self, entries: Vec<Applied>, root_due: Option<RootDue>, view: bool) -> AppliedBatch {
+        AppliedBatch {
+            index: self.state.index(),
+            view: view.then(|| Arc::new(self.state.clone())),
+            entries,
+            term: self.term,
+            members: self.members.clone(),
+            root_due,
+            restored: false,
+        }
     }
 }

@@ -102,7 +102,7 @@ impl Compaction {
         self.not_before = now.saturating_add(RETRY_MS);
     }
 
-    fn is_due(&self, now: u64) -> bool {
+    pub(super) fn is_due(&self, now: u64) -> bool {
         let entries = self.at.0.saturating_sub(self.newest());
         let much = self.bytes >= self.policy.log_bytes || entries >= self.policy.log_entries;
         !self.running && now >= self.not_before && entries > 0 && (much || self.wanted)
@@ -142,14 +142,15 @@ impl<S: LogStore> Replica<S> {
             self.node.compact(self.compaction.through());
         }
         let compaction = &mut self.compaction;
-        let oldest = self.view.epochs().next().map(|row| row.epoch);
-        if compaction.is_due(now) && compaction.at.0 == self.view.index() && compaction.archive_follows(oldest) {
+        let oldest = self.views.newest.epochs().next().map(|row| row.epoch);
+        let view = &self.views.newest;
+        if compaction.is_due(now) && compaction.at.0 == view.index() && compaction.archive_follows(oldest) {
             let (_, term, members) = &compaction.at;
-            let header = Header::of(&self.view, *term, members.encode());
+            let header = Header::of(view, *term, members.encode());
             compaction.running = true;
             compaction.wanted = false;
             compaction.bytes = 0;
-            self.work.push(Io::SaveSnapshot { header, view: self.view.clone() });
+            self.work.push(Io::SaveSnapshot { header, view: view.clone() });
         }
     }
 

@@ -1,12 +1,9 @@
 //! One turn of the consensus node: what it wants sent, written, fetched, applied and confirmed.
 
-use super::{Io, Place, Reader, Replica};
+use super::{Io, Place, Replica};
 use crate::{core::Event, shared::Role, snapshots::Reference};
-use matrixai_consensus::{Committed, Error, LogStore, Message, Output, SnapshotOffer};
+use matrixai_consensus::{Error, LogStore, Message, Output, SnapshotOffer};
 use std::collections::BTreeMap;
-
-/// What an entry costs in memory beside its bytes.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 impl<S: LogStore> Replica<S> {
     pub(super) fn cycle(&mut self, now: u64) -> Result<(), Error> {
@@ -20,11 +17,9 @@ impl<S: LogStore> Replica<S> {
         }
         self.turn(&output, now);
         if let Some(index) = output.restore {
-            // Its answer takes a batch off like any other.
-            self.applying.push_back(0);
-            self.work.push(Io::Restore { index });
+            self.restore(index, now);
         }
-        self.apply(output.committed);
+        self.apply(output.committed, now);
         if let Some(offer) = output.snapshot_offer {
             self.fetch(&offer);
         }
@@ -68,16 +63,6 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    fn apply(&mut self, committed: Vec<Committed>) {
-        if committed.is_empty() {
-            return;
-        }
-        let bytes = committed.iter().map(|entry| entry.data.len() + ENTRY_OVERHEAD_BYTES).sum();
-        self.applying.push_back(bytes);
-        self.applying_bytes += bytes;
-        self.work.push(Io::Apply(committed));
-    }
-
     /// Tells the core of a change of this node's place in the quorum.
     fn turn(&mut self, output: &Output, now: u64) {
         let role = match output.role {
@@ -99,22 +84,6 @@ impl<S: LogStore> Replica<S> {
             self.event(Event::Role { role: Role::Follower, leader: 0 }, now);
         }
         self.event(Event::Role { role, leader: place.leader }, now);
-    }
-
-    /// Asks the quorum on behalf of the waiting reads.
-    pub(super) fn ask_for_reads(&mut self, now: u64) {
-        let Some(context) = self.reads.ask(now) else { return };
-        // Refused or lost is the same: it is asked again after a while.
-        if let Err(error) = self.node.read_index(context) {
-            tracing::trace!(%error, "a read waits");
-        }
-    }
-
-    pub(super) fn answer_reads(&mut self) {
-        let readers: Vec<Reader> = self.reads.ready(self.view.index());
-        if !readers.is_empty() {
-            self.work.push(Io::View { readers, view: self.view.clone() });
-        }
     }
 }
 

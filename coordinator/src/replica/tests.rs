@@ -280,7 +280,8 @@ fn a_snapshot_waits_while_the_archive_lags_further_than_a_state_remembers() {
 fn an_archive_that_was_told_every_end_seals_what_a_state_has_forgotten() {
     let (mut plant, leader, oldest) = many_epochs(compaction::Policy::default());
     let (view, committed) = (plant.replica(leader).view().clone(), plant.entries(leader));
-    let (batch, _) = Applier::new(State::genesis(plant.genesis()).unwrap(), 0, plant.members(leader)).apply(&committed);
+    let (batch, _) =
+        Applier::new(State::genesis(plant.genesis()).unwrap(), 0, plant.members(leader)).apply(&committed, false);
     let to_entry = |one: &Committed| Entry { index: one.index, term: one.term, data: one.data.clone() };
     let sealed = |told: bool| {
         let folder = tempfile::tempdir().unwrap();
@@ -302,18 +303,18 @@ fn a_restart_goes_on_from_the_newest_snapshot_and_a_damaged_one_costs_nothing() 
     let follower = plant.other(leader);
     plant.on(follower, Input::Sealed { epoch: 0, through: 1_000, hash: [0; 32] });
     entries(&mut plant, leader, 35);
-    plant.pass(200);
+    plant.pass(500);
     let root = plant.replica(leader).view().root();
     let kept = plant.snapshots(follower);
     plant.restart(follower);
     assert_eq!(plant.replica(follower).view().index(), kept[1]);
-    plant.pass(200);
+    plant.pass(500);
     assert_eq!(plant.replica(follower).view().root(), root);
 
     plant.damage_snapshot(follower);
     plant.restart(follower);
     assert_eq!(plant.replica(follower).view().index(), kept[0], "the one before it serves");
-    plant.pass(200);
+    plant.pass(500);
     assert_eq!(plant.replica(follower).view().root(), root);
 }
 
@@ -336,4 +337,11 @@ fn a_member_that_lags_far_behind_fetches_a_snapshot() {
     plant.restart(follower);
     plant.pass(500);
     assert_eq!(plant.replica(follower).view().root(), plant.replica(leader).view().root());
+}
+
+#[test]
+fn what_comes_in_and_goes_out_is_small() {
+    // Hundreds of each are moved for an entry.
+    assert!(size_of::<Input>() <= 512, "{}", size_of::<Input>());
+    assert!(size_of::<Io>() <= 512, "{}", size_of::<Io>());
 }

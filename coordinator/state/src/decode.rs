@@ -71,6 +71,17 @@ pub(crate) enum Read<'a> {
         memo_at: u32,
         open: bool,
     },
+    /// Money is set aside for another account.
+    Hold {
+        to: AccountId,
+        /// The receiver's row, once somebody has looked for it.
+        place: Option<Place>,
+        amount: Money,
+        duration_s: u64,
+        memo: &'a str,
+    },
+    /// What was set aside is taken, or a part of it.
+    Post { hold: HoldId, amount: Option<Money> },
     /// Any other command.
     Other(Box<Command>),
     /// It is none.
@@ -135,6 +146,22 @@ pub(crate) fn envelope<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Res
             Err(unreadable(detail))
         }
     }
+}
+
+/// How many commands a payload has, if it is well-formed and all of them are transfers: what the edge has to know of nearly
+/// every envelope, without a copy. `None` says nothing about the payload.
+pub fn transfers(payload: &[u8]) -> Option<usize> {
+    let (mut fields, mut count) = (Fields(payload), 0usize);
+    while let Some(bytes) = fields.element(1).ok()? {
+        if !matches!(Fields(bytes).field(), Ok(Some((TRANSFER, Value::Bytes(_))))) {
+            return None;
+        }
+        // By the one function that apply reads it by.
+        read_any(bytes).ok()?;
+        count = count.saturating_add(1);
+    }
+    fields.end().ok()?;
+    Some(count)
 }
 
 /// An envelope's fields where they lie.
@@ -221,7 +248,14 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
             };
             let (to, amount, duration_s, memo) =
                 hold().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
-            Ok(other(hold_funds(to, amount, duration_s, memo.to_owned())))
+            let typed = || Ok((AccountId(array("to", to)?), money("amount", amount)?));
+            Ok(typed().map_or_else(Read::Refused, |(to, amount)| Read::Hold {
+                to,
+                place: None,
+                amount,
+                duration_s,
+                memo,
+            }))
         }
         Ok(Some((POST_HOLD, Value::Bytes(body)))) if fields.end().is_ok() => {
             let post = || {
@@ -230,7 +264,7 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
                 fields.end().map(|()| read)
             };
             let (hold, amount) = post().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
-            Ok(other(post_hold(hold, amount)))
+            Ok(post_hold(hold, amount).map_or_else(Read::Refused, |(hold, amount)| Read::Post { hold, amount }))
         }
         _ => {
             let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
@@ -243,15 +277,10 @@ fn other<'a>(command: Result<Command, Refusal>) -> Read<'a> {
     command.map_or_else(Read::Refused, |command| Read::Other(Box::new(command)))
 }
 
-fn hold_funds(to: &[u8], amount: &str, duration_s: u64, memo: String) -> Result<Command, Refusal> {
-    let (to, amount) = (AccountId(array("to", to)?), money("amount", amount)?);
-    Ok(Command::HoldFunds(HoldFunds { to, amount, duration_s, memo }))
-}
-
-fn post_hold(hold: &[u8], amount: &str) -> Result<Command, Refusal> {
+fn post_hold(hold: &[u8], amount: &str) -> Result<(HoldId, Option<Money>), Refusal> {
     let hold = HoldId(array("hold", hold)?);
     let amount = if amount.is_empty() { None } else { Some(money("amount", amount)?) };
-    Ok(Command::PostHold(PostHold { hold, amount }))
+    Ok((hold, amount))
 }
 
 impl From<NotCanonical> for StrictError {
@@ -369,8 +398,16 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             Command::WithdrawProposal(WithdrawProposal { proposal: ProposalId(array("proposal", &c.proposal)?) })
         }
         Kind::AnnounceRules(c) => Command::AnnounceRules(AnnounceRules { version: c.version }),
-        Kind::HoldFunds(c) => hold_funds(&c.to, &c.amount, c.duration_s, c.memo)?,
-        Kind::PostHold(c) => post_hold(&c.hold, &c.amount)?,
+        Kind::HoldFunds(c) => Command::HoldFunds(HoldFunds {
+            to: AccountId(array("to", &c.to)?),
+            amount: money("amount", &c.amount)?,
+            duration_s: c.duration_s,
+            memo: c.memo,
+        }),
+        Kind::PostHold(c) => {
+            let (hold, amount) = post_hold(&c.hold, &c.amount)?;
+            Command::PostHold(PostHold { hold, amount })
+        }
         Kind::VoidHold(c) => Command::VoidHold(VoidHold { hold: HoldId(array("hold", &c.hold)?) }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
@@ -537,6 +574,10 @@ mod tests {
                 }
             }
             let wire = decode_strict::<v1::Command>(&bytes);
+            let mut payload = Vec::new();
+            prost::encoding::bytes::encode(1, &bytes, &mut payload);
+            let transfer = wire.as_ref().is_ok_and(|wire| matches!(wire.kind, Some(Kind::Transfer(_))));
+            prop_assert_eq!(transfers(&payload.repeat(3)), transfer.then_some(3));
             let read = read(&bytes);
             prop_assert_eq!(read.is_ok(), wire.is_ok());
             if let (Ok(read), Ok(wire)) = (read, wire) {
@@ -545,6 +586,13 @@ mod tests {
                     (Read::Other(read), Ok(wire)) => prop_assert_eq!(*read, wire),
                     (Read::Transfer { to, amount, memo, open, .. }, Ok(Command::Transfer(wire))) => {
                         prop_assert_eq!((to, amount, memo, open), (wire.to, wire.amount, wire.memo.as_str(), wire.open));
+                    }
+                    (Read::Hold { to, amount, duration_s, memo, .. }, Ok(Command::HoldFunds(wire))) => {
+                        let read = (to, amount, duration_s, memo);
+                        prop_assert_eq!(read, (wire.to, wire.amount, wire.duration_s, wire.memo.as_str()));
+                    }
+                    (Read::Post { hold, amount }, Ok(Command::PostHold(wire))) => {
+                        prop_assert_eq!((hold, amount), (wire.hold, wire.amount));
                     }
                     (_, wire) => prop_assert!(false, "{wire:?} is read as something else"),
                 }

@@ -105,7 +105,7 @@ impl Memo {
         (to > from).then(|| Self { all: Arc::clone(all), from, to })
     }
 
-    /// A memo by itself; none of no bytes.
+    /// A memo by itself, which keeps no other's text alive; none of no bytes.
     pub(crate) fn of(text: &str) -> Option<Self> {
         Self::within(&Arc::from(text), 0, text.len())
     }

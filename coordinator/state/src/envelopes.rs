@@ -15,8 +15,11 @@ use crate::{
     context::Context,
     decode::{self, Opened, Read, Unreadable},
     effect::{EnvelopeResult, Memo},
-    ids::AccountId,
-    ledger, limits, market,
+    ledger::{
+        self,
+        two_phase::{self, NewHold},
+    },
+    limits, market,
     outcome::{Outcome, Refusal},
     registry::Place,
     state::{KeyOwner, State},
@@ -40,7 +43,6 @@ struct Prepared<'a> {
     opens_account: bool,
     signer_hash: u64,
     signer: Option<Place>,
-    account: Option<(AccountId, Place)>,
 }
 
 /// Applies envelopes in order.
@@ -80,7 +82,7 @@ fn read<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<Prepared<'a
     let opens_account =
         matches!(own.first(), Some(Read::Other(command)) if matches!(**command, Command::CreateAccount(_)));
     let commands = own.len();
-    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None, account: None })
+    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None })
 }
 
 /// Finds the rows of signers, their accounts and receivers, step by step for all: each loop waits once for the memory that
@@ -91,7 +93,7 @@ fn look_up(
     commands: &mut [Read<'_>],
     hashes: &mut Vec<u64>,
 ) {
-    let State { keys, accounts, windows, .. } = state;
+    let State { keys, accounts, windows, held_transfers, .. } = state;
     let mut seen = 0u64;
     for prepared in group.iter_mut().flatten() {
         prepared.signer_hash = keys.hash(&prepared.opened.key);
@@ -99,10 +101,15 @@ fn look_up(
     }
     hashes.clear();
     for command in commands.iter() {
-        let Read::Transfer { to, .. } = command else { continue };
-        let hash = accounts.hash(to);
-        seen ^= accounts.touch(hash);
-        hashes.push(hash);
+        match command {
+            Read::Transfer { to, .. } | Read::Hold { to, .. } => {
+                let hash = accounts.hash(to);
+                seen ^= accounts.touch(hash);
+                hashes.push(hash);
+            }
+            Read::Post { hold, .. } => seen ^= held_transfers.touch(hold),
+            Read::Other(_) | Read::Refused(_) => {}
+        }
     }
     for prepared in group.iter().flatten() {
         seen ^= keys.fetch(prepared.signer_hash);
@@ -114,16 +121,15 @@ fn look_up(
         prepared.signer = keys.find_hashed(prepared.signer_hash, &prepared.opened.key);
         let Some(signer) = prepared.signer else { continue };
         seen ^= windows.touch(signer, &prepared.opened.command_id);
-        if let Some(KeyOwner::Account(account, place)) = keys.at(signer) {
-            prepared.account = Some((*account, *place));
+        if let Some(KeyOwner::Account(_, place)) = keys.at(signer) {
             seen ^= accounts.fetch_at(*place);
         }
     }
-    let transfers = commands.iter_mut().filter_map(|command| match command {
-        Read::Transfer { to, place, .. } => Some((to, place)),
-        Read::Other(_) | Read::Refused(_) => None,
+    let receivers = commands.iter_mut().filter_map(|command| match command {
+        Read::Transfer { to, place, .. } | Read::Hold { to, place, .. } => Some((to, place)),
+        Read::Post { .. } | Read::Other(_) | Read::Refused(_) => None,
     });
-    for ((to, place), hash) in transfers.zip(hashes.iter()) {
+    for ((to, place), hash) in receivers.zip(hashes.iter()) {
         *place = accounts.find_hashed(*hash, to);
     }
     // Or the compiler would leave out what nobody uses.
@@ -212,22 +218,38 @@ fn apply_command(
     command: Read<'_>,
     memos: &Arc<str>,
 ) -> Outcome {
-    match command {
-        Read::Transfer { to, place, amount, memo, memo_at, open } => {
-            let owner = match prepared.signer {
-                Some(signer) => state.keys.at(signer),
-                None => state.keys.get(&ctx.key),
-            };
-            let from = match owner {
-                Some(KeyOwner::Account(account, _)) => *account,
-                Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => return Refusal::Forbidden.into(),
-                None => return Refusal::UnknownSigner.into(),
-            };
-            let from_place = prepared.account.filter(|(account, _)| *account == from).map(|(_, place)| place);
-            let places = (from_place, place);
-            let memo = Memo::within(memos, memo_at, memo.len());
-            ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo, open })
+    let account = || {
+        let owner = match prepared.signer {
+            Some(signer) => state.keys.at(signer),
+            None => state.keys.get(&ctx.key),
+        };
+        match owner {
+            Some(KeyOwner::Account(account, place)) => Ok((*account, *place)),
+            Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+            None => Err(Refusal::UnknownSigner),
         }
+    };
+    match command {
+        Read::Transfer { to, place, amount, memo, memo_at, open } => match account() {
+            Ok((from, from_place)) => {
+                let places = (Some(from_place), place);
+                let memo = Memo::within(memos, memo_at, memo.len());
+                ledger::transfer(state, ctx, ledger::Transfer { from, to, places, amount, memo, open })
+            }
+            Err(refusal) => refusal.into(),
+        },
+        Read::Hold { to, place, amount, duration_s, memo } => match account() {
+            Ok((payer, payers)) => two_phase::hold(
+                state,
+                ctx,
+                NewHold { payer, to, places: (Some(payers), place), amount, duration_s, memo },
+            ),
+            Err(refusal) => refusal.into(),
+        },
+        Read::Post { hold, amount } => match account() {
+            Ok((account, _)) => two_phase::post(state, ctx, account, hold, amount),
+            Err(refusal) => refusal.into(),
+        },
         Read::Other(command) => state.apply_command(ctx, *command).into(),
         Read::Refused(refusal) => refusal.into(),
     }

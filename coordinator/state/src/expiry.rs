@@ -7,7 +7,7 @@ use crate::{
     admin,
     context::Context,
     drilling,
-    ids::{HoldId, JobId, MachineId, OfferId, ProposalId, UnitId},
+    ids::{JobId, MachineId, OfferId, ProposalId, UnitId},
     jobs,
     ledger::two_phase,
     limits, market,
@@ -38,22 +38,20 @@ pub(crate) enum Timer {
     Job(JobId),
     /// A proposal lapses.
     Proposal(ProposalId),
-    /// A transfer's second phase did not come.
-    Hold(HoldId),
 }
 
 impl Timer {
     /// What handling it costs, roughly, in lapsed offers.
     const fn cost(self) -> u32 {
         match self {
-            Timer::Offer(_) | Timer::Proposal(_) | Timer::Hold(_) => 1,
+            Timer::Offer(_) | Timer::Proposal(_) => 1,
             Timer::Order(_) => 4,
             Timer::Drill { .. } | Timer::Reveal(_) | Timer::Lease { .. } | Timer::Open { .. } | Timer::Job(_) => 32,
         }
     }
 }
 
-/// Does what is due, within limits.
+/// Does what is due, within limits. Holds, remembered envelopes and buckets have lists of their own, each with its limit.
 pub(crate) fn run(state: &mut State, ctx: &mut Context) {
     let mut left = WORK_PER_ENTRY_MAX;
     while let Some((due_ms, timer)) = state.timers.first().map(|(key, ())| *key) {
@@ -69,9 +67,9 @@ pub(crate) fn run(state: &mut State, ctx: &mut Context) {
             Timer::Open { job, segment } => jobs::on_open_due(state, ctx, job, segment),
             Timer::Job(job) => jobs::on_due(state, ctx, job),
             Timer::Proposal(proposal) => admin::on_due(state, ctx, proposal),
-            Timer::Hold(hold) => two_phase::on_due(state, ctx, hold),
         }
     }
+    two_phase::expire(state, ctx);
     state.windows.expire(ctx.now_ms);
     limits::expire(state, ctx.now_ms);
 }

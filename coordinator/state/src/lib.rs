@@ -52,6 +52,7 @@ pub mod power;
 mod registry;
 pub mod roots;
 pub mod rules;
+mod slots;
 pub mod snapshot;
 mod splitting;
 mod state;

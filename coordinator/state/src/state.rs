@@ -11,7 +11,7 @@ use crate::{
         rights::{self, Right},
     },
     beacon::{self, Beacon},
-    command::Command,
+    command::{Command, HoldFunds, PostHold, VoidHold},
     context::Context,
     decode, drilling,
     drilling::{CampaignRow, UnitRow},
@@ -27,7 +27,8 @@ use crate::{
     leases::QueueRow,
     ledger::{
         self, FaucetRow, HoldRow,
-        two_phase::{self, HeldTransfer},
+        holds::Holds,
+        two_phase::{self, NewHold},
     },
     limits::{Limits, RateRow},
     machines::{self, MachineRow},
@@ -247,9 +248,11 @@ state! {
         rounds: Table<(JobId, u32), RoundRow, 8>,
         tasks: Table<(JobId, u32, u32), TaskRow, 64>,
         replays: Table<(JobId, u64), ReplayRow, 64>,
-        // Transfers in two phases. `holds_of`: by payer and by receiver.
-        held_transfers: Table<HoldId, HeldTransfer, 32>,
-        holds_of: Table<(AccountId, HoldId), (), 64>,
+        // Transfers in two phases. `holds_of`: by the place of the payer and by that of the receiver. `hold_expiry`: by
+        // the time at which they lapse.
+        held_transfers: Holds,
+        holds_of: Table<(Place, HoldId), (), 64>,
+        hold_expiry: Table<(u64, Place), (), 128>,
     }
 }
 
@@ -374,9 +377,12 @@ impl State {
             Command::MachineLost(c) => node().map(|_| machines::lost(self, ctx, &c))?,
             Command::AttestRoot(c) => roots::attest(self, ctx, node()?, &c),
             Command::AnnounceRules(c) => nodes::announce_rules(self, ctx, node()?, &c),
-            Command::HoldFunds(c) => two_phase::hold(self, ctx, account()?, c),
-            Command::PostHold(c) => two_phase::post(self, ctx, account()?, &c),
-            Command::VoidHold(c) => two_phase::void(self, ctx, account()?, &c),
+            Command::HoldFunds(HoldFunds { to, amount, duration_s, memo }) => {
+                let (payer, places) = (account()?, (None, None));
+                two_phase::hold(self, ctx, NewHold { payer, to, places, amount, duration_s, memo: &memo })
+            }
+            Command::PostHold(PostHold { hold, amount }) => two_phase::post(self, ctx, account()?, hold, amount),
+            Command::VoidHold(VoidHold { hold }) => two_phase::void(self, ctx, account()?, hold),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The tasks of a process, as the product's threads do them.
 
-use super::{Output, Process, Task, ToApply, joined};
+use super::{Output, Process, Task, ToApply};
 use matrixai_consensus::{Committed, LogWriter as _, Members, StoreError, Write};
 use matrixai_coordinator::{
     replica::{AppliedBatch, Input},
@@ -10,7 +10,7 @@ use matrixai_coordinator::{
     },
 };
 use matrixai_state::Applied;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 impl Process {
     pub(super) fn task(&mut self, task: Task, known: u64, out: &mut Vec<Output>) -> Option<Input> {
@@ -18,7 +18,7 @@ impl Process {
             Task::WriteLog => self.write_log(out),
             Task::TellWritten(number) => Some(Input::Written { number }),
             Task::Apply => match self.applying.pop_front()? {
-                ToApply::Entries(entries) => self.apply(entries, known, out).map(Input::Applied),
+                ToApply::Entries { entries, view } => Some(Input::Applied(self.apply(entries, view, known, out))),
                 ToApply::Restore(index) => self.restore(index, out),
             },
             Task::SaveSnapshot => {
@@ -68,23 +68,47 @@ impl Process {
     }
 
     /// Applies entries: those that somebody has applied already together, as the product does, and the others one at a time,
-    /// so that the states before and after each can be looked at.
-    fn apply(&mut self, mut entries: Vec<Committed>, known: u64, out: &mut Vec<Output>) -> Option<AppliedBatch> {
-        self.archiving.push_back(entries.clone());
-        out.push(Output::Later(Task::Archive));
-        let fresh = entries.split_off(entries.partition_point(|entry| entry.index <= known));
-        let groups =
-            [entries].into_iter().filter(|known| !known.is_empty()).chain(fresh.into_iter().map(|entry| vec![entry]));
-        joined(groups.map(|group| self.apply_together(group, out)).collect())
+    /// so that the states before and after each can be looked at. The replica is told of one batch, and given a view of it
+    /// only where the product would.
+    fn apply(
+        &mut self,
+        entries: Vec<Committed>,
+        view: bool,
+        known_through: u64,
+        out: &mut Vec<Output>,
+    ) -> AppliedBatch {
+        if !entries.is_empty() {
+            self.archiving.push_back(entries.clone());
+            out.push(Output::Later(Task::Archive));
+        }
+        let mut known = entries;
+        let fresh = known.split_off(known.partition_point(|entry| entry.index <= known_through));
+        let mut all = self.apply_together(known, out);
+        for entry in fresh {
+            let next = self.apply_together(vec![entry], out);
+            all.entries.extend(next.entries);
+            all = AppliedBatch {
+                entries: all.entries,
+                root_due: next.root_due.or(all.root_due),
+                view: next.view.or(all.view),
+                ..next
+            };
+        }
+        all.view = (view || all.view.is_some()).then(|| self.newest.clone());
+        all
     }
 
     fn apply_together(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> AppliedBatch {
-        let (batch, news) = self.applier.apply(&entries);
+        let (batch, news) = self.applier.apply(&entries, false);
+        if entries.is_empty() {
+            return batch;
+        }
         batch.closings().for_each(|(epoch, index)| self.keeper.closed(epoch, index));
-        let before = std::mem::replace(&mut self.newest, batch.view.clone());
+        let after = batch.view.clone().unwrap_or_else(|| Arc::new(self.applier.state().clone()));
+        let before = std::mem::replace(&mut self.newest, after.clone());
         for ((entry, applied), news) in entries.into_iter().zip(&batch.entries).zip(news) {
             let applied = Applied { events: news.events, movements: news.movements, ..applied.clone() };
-            out.push(Output::Applied { entry, applied, before: before.clone(), after: batch.view.clone() });
+            out.push(Output::Applied { entry, applied, before: before.clone(), after: after.clone() });
         }
         batch
     }
@@ -96,7 +120,7 @@ impl Process {
         });
         match restored {
             Ok(batch) => {
-                self.newest = batch.view.clone();
+                self.newest = Arc::new(self.applier.state().clone());
                 out.push(Output::Restored(index));
                 Some(Input::Applied(batch))
             }

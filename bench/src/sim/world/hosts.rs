@@ -279,7 +279,7 @@ impl World {
         let views: Vec<_> = self
             .hosts
             .iter()
-            .filter_map(|host| Some((host.identity.id, Arc::clone(host.process.as_ref()?.view()))))
+            .filter_map(|host| Some((host.identity.id, Arc::clone(host.process.as_ref()?.state()))))
             .collect();
         let members = self.members();
         let views: Vec<_> = views.into_iter().filter(|(node, _)| members.contains(node)).collect();

@@ -119,7 +119,7 @@ impl World {
             Io::Decided { .. } | Io::Proposed { .. } => {}
             Io::Write(_)
             | Io::RetryWrites
-            | Io::Apply(_)
+            | Io::Apply { .. }
             | Io::Restore { .. }
             | Io::SaveSnapshot { .. }
             | Io::ComputeRoot(_)

@@ -20,7 +20,10 @@ use tokio::sync::watch;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum ToApplier {
-    Apply(Vec<Committed>),
+    Apply {
+        entries: Vec<Committed>,
+        view: bool,
+    },
     /// Replace the state by the snapshot of this index.
     Restore(u64),
 }
@@ -48,17 +51,21 @@ impl Applying {
     fn run(mut self, queue: &Receiver<ToApplier>, done: &Done) {
         while let Ok(told) = queue.recv() {
             let ((batch, news), applied) = match told {
-                ToApplier::Apply(committed) => (self.applier.apply(&committed), committed),
+                ToApplier::Apply { entries, view } => (self.applier.apply(&entries, view), entries),
                 ToApplier::Restore(index) => match self.restore(index) {
                     Ok(batch) => ((batch, Vec::new()), Vec::new()),
                     Err(why) => return done.stop(format!("restore the snapshot of entry {index}: {why}")),
                 },
             };
             self.archive.closed(batch.closings());
-            self.views.send_replace(batch.view.clone());
+            if let Some(view) = &batch.view {
+                self.views.send_replace(view.clone());
+            }
             // The replica goes on before people's indexes and the archive do.
             done.tell(Input::Applied(batch));
-            self.archive.applied(applied);
+            if !applied.is_empty() {
+                self.archive.applied(applied);
+            }
             for EntryNews { index, now_ms, events, movements } in news {
                 self.events.push(events.into_iter().map(|event| Logged { index, now_ms, event }));
                 self.history.record(index, now_ms, movements);

@@ -61,7 +61,7 @@ impl ReplicaActor {
                 // The threads end before this only with a panic, which they report themselves.
                 Io::Write(write) => drop(self.writing.send(ToWriter::Write(write))),
                 Io::RetryWrites => drop(self.writing.send(ToWriter::Retry)),
-                Io::Apply(committed) => drop(self.applying.send(ToApplier::Apply(committed))),
+                Io::Apply { entries, view } => drop(self.applying.send(ToApplier::Apply { entries, view })),
                 Io::Restore { index } => drop(self.applying.send(ToApplier::Restore(index))),
                 Io::SaveSnapshot { header, view } => self.snapshotting.save(header, view, self.done(ctx)),
                 Io::FetchSnapshot { from, reference } => self.snapshotting.fetch(from, reference, self.done(ctx)),

@@ -3,19 +3,17 @@
 use super::{Carrier, EXPORT_BYTES, ReplicaActor, SWEEP_MS};
 use crate::{
     core::{PeerRefusal, SessionId},
-    pending::Waiting,
     reads::ReadMode,
     replica::Input,
+    submitting::Submission,
 };
 use actix::{Context, Handler, Message};
 use matrixai_consensus::{Committed, ProposeError};
-use matrixai_proto::v1::{Envelope, PeerStatus, SubmitReply};
-use matrixai_protocol::sha256;
+use matrixai_proto::v1::PeerStatus;
 use matrixai_state::{
     State,
     ids::{Hash, MachineId},
 };
-use prost::Message as _;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -67,28 +65,19 @@ impl Handler<Tick> for ReplicaActor {
     }
 }
 
-/// A checked envelope to be applied.
+/// Checked envelopes to be applied.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(in crate::actors) struct Submit {
-    pub(in crate::actors) envelope: Envelope,
-    pub(in crate::actors) answer: oneshot::Sender<Result<SubmitReply, Status>>,
-}
+pub(in crate::actors) struct Submit(pub(in crate::actors) Vec<Submission>);
 
 impl Handler<Submit> for ReplicaActor {
     type Result = ();
 
-    fn handle(&mut self, Submit { envelope, answer }: Submit, ctx: &mut Context<Self>) {
-        let (Ok(key), Ok(command_id)) = (envelope.key.as_slice().try_into(), envelope.command_id.as_slice().try_into())
-        else {
-            // The edge has refused such an envelope before.
-            let _ = answer.send(Err(Status::invalid_argument("key and command_id have fixed lengths")));
-            return;
-        };
-        let caller = self.callers.add(answer);
-        let payload = sha256(&[&envelope.payload]);
-        let envelope = Waiting { id: (key, command_id), payload, bytes: envelope.encode_to_vec() };
-        self.on(Input::Submit { caller, envelope }, ctx);
+    fn handle(&mut self, Submit(submissions): Submit, ctx: &mut Context<Self>) {
+        for Submission { envelope, answer } in submissions {
+            let caller = self.callers.add(answer);
+            self.on(Input::Submit { caller, envelope }, ctx);
+        }
     }
 }
 

@@ -77,7 +77,7 @@ struct Member {
 }
 
 enum ToApply {
-    Entries(Vec<Committed>),
+    Entries(Vec<Committed>, bool),
     Snapshot(u64),
 }
 
@@ -179,7 +179,7 @@ impl Plant {
             Io::Write(write) => member.to_write.push(write),
             Io::RetryWrites => member.stuck = false,
             Io::DiskFull(lacks) => member.full = lacks,
-            Io::Apply(committed) => member.to_apply.push_back(ToApply::Entries(committed)),
+            Io::Apply { entries, view } => member.to_apply.push_back(ToApply::Entries(entries, view)),
             Io::Restore { index } => member.to_apply.push_back(ToApply::Snapshot(index)),
             Io::SaveSnapshot { header, view } => {
                 let reference = member.snapshots.save(&header, &view).unwrap();
@@ -257,7 +257,7 @@ impl Plant {
 
     pub(super) fn held_bytes(&mut self, id: u64) -> usize {
         let entries = self.member(id).to_apply.iter().flat_map(|waiting| match waiting {
-            ToApply::Entries(entries) => entries.as_slice(),
+            ToApply::Entries(entries, _) => entries.as_slice(),
             ToApply::Snapshot(_) => &[],
         });
         entries.map(|entry| entry.data.len()).sum()
@@ -401,7 +401,7 @@ impl Member {
             && let Some(waiting) = self.to_apply.pop_front()
         {
             let batch = match waiting {
-                ToApply::Entries(committed) => self.applier.apply(&committed).0,
+                ToApply::Entries(entries, view) => self.applier.apply(&entries, view).0,
                 ToApply::Snapshot(index) => {
                     let Loaded { header, state, .. } = self.snapshots.load(index).unwrap();
                     let members = Members::decode(&header.members).unwrap();
