@@ -223,6 +223,8 @@ fn who_was_away_is_introduced_to_newcomers_and_a_backup_holds_the_members_of_its
     // Node 1 leaves; a backup of the members since.
     cluster.done(&admin(), vec![proposed(admin_action::Kind::RemoveNode(RemoveNode { node: 1 }))]);
     until(&cluster, &addresses[3], "node 1 has left", |nodes| nodes.iter().all(|node| node.id != 1));
+    let left = &addresses[0];
+    cluster.runtime.block_on(eventually("node 1 has stopped", || async { status(left).await.is_err().then_some(()) }));
     assert!(cluster.members[0].handle.take().unwrap().stop().unwrap_err().to_string().contains("node 1, was removed"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backup");
