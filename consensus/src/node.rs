@@ -298,6 +298,17 @@ impl<S: LogStore> Node<S> {
         self.raw.raft.raft_log.committed
     }
 
+    /// Bytes of entries that a leader would take now. More are [`ProposeError::Busy`].
+    pub fn room(&self) -> usize {
+        let limit = usize::try_from(self.config.max_uncommitted_bytes).unwrap_or(usize::MAX);
+        match self.raw.raft.uncommitted_size() {
+            _ if self.delivery.is_full() => 0,
+            // The first one is always taken.
+            0 => limit.max(ENTRY_BYTES_MAX),
+            uncommitted => limit.saturating_sub(uncommitted),
+        }
+    }
+
     /// Index of the newest entry, written or not.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()

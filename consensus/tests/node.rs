@@ -77,13 +77,13 @@ fn a_leader_that_cannot_commit_is_busy_before_it_is_full() {
         }
         assert!(cluster.settle().is_empty());
     };
-    assert_eq!((refusal, taken), (ProposeError::Busy, 64));
+    assert_eq!((refusal, taken), (ProposeError::Busy, 16));
     cluster.cut.clear();
     for _ in 0..4 {
         cluster.tick_all();
         assert!(cluster.settle().is_empty());
     }
-    assert_eq!(cluster.machines[&2].delivered.len(), 65);
+    assert_eq!(cluster.machines[&2].delivered.len(), 17);
     cluster.node(1).unwrap().propose(vec![1]).unwrap();
 }
 

@@ -82,7 +82,9 @@ pub enum Event {
         envelope: Waiting,
     },
     /// Everything that arrived together has been handed in: propose it.
-    Flush,
+    Flush {
+        room: usize,
+    },
     /// The node did not take the proposal of this number.
     Dropped {
         number: u64,
@@ -296,7 +298,7 @@ impl Core {
         match event {
             Event::Tick { wall_ms } => self.tick(wall_ms, now, &mut actions),
             Event::Submitted { caller, envelope } => self.submitted(caller, envelope, now, &mut actions),
-            Event::Flush => self.flush(&mut actions),
+            Event::Flush { room } => self.flush(room, &mut actions),
             Event::Dropped { number, why } => {
                 self.own.dropped(number);
                 answer(self.pending.dropped(number), &why, &mut actions);
@@ -363,10 +365,10 @@ impl Core {
         self.pending.queued_bytes()
     }
 
-    /// Group commit: everything that waits becomes one entry, or a few.
-    fn flush(&mut self, actions: &mut Vec<Action>) {
+    /// Group commit: everything that waits becomes one entry, or a few, as long as there is room for the largest.
+    fn flush(&mut self, mut room: usize, actions: &mut Vec<Action>) {
         let Some(now_ms) = self.clock.stamp().filter(|_| self.leads()) else { return };
-        while self.own.has_queued() || self.pending.has_queued() {
+        while (self.own.has_queued() || self.pending.has_queued()) && room >= matrixai_consensus::ENTRY_BYTES_MAX {
             self.proposals += 1;
             let mut envelopes = self.own.take(self.proposals, ENTRY_ENVELOPES_MAX / 2);
             let used: usize = envelopes.iter().map(Vec::len).sum();
@@ -377,6 +379,7 @@ impl Core {
             }
             let count = envelopes.len();
             let entry = LogEntry { now_ms, rules_version: self.state.rules_version(), envelopes }.encode_to_vec();
+            room = room.saturating_sub(entry.len());
             actions.push(Action::Propose { number: self.proposals, entry, envelopes: count });
         }
     }

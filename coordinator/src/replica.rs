@@ -429,7 +429,7 @@ impl<S: LogStore> Replica<S> {
                 break;
             }
             if self.may_propose() {
-                self.event(Event::Flush, now);
+                self.event(Event::Flush { room: self.node.room() }, now);
             }
             self.ask_for_reads(now);
             self.take_snapshot(now);

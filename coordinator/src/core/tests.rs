@@ -96,7 +96,7 @@ impl Bench {
     /// Hands in an event; proposals are set aside, the other actions returned.
     fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.core.on(event, self.now);
-        actions.append(&mut self.core.on(Event::Flush, self.now));
+        actions.append(&mut self.core.on(Event::Flush { room: usize::MAX }, self.now));
         actions.retain(|action| match action {
             Action::Propose { number, entry, .. } => {
                 self.proposed.push((*number, LogEntry::decode(entry.as_slice()).unwrap()));

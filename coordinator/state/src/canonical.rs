@@ -1,9 +1,17 @@
 //! Reads protobuf in the one form in which it is allowed: fields ascending, defaults left out, numbers as short as they can
 //! be, nothing unknown. What this accepts, prost would encode to the same bytes; nothing is copied.
 
+use matrixai_proto::StrictError;
+
 /// The bytes are not canonical, or no message at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotCanonical;
+
+impl From<NotCanonical> for StrictError {
+    fn from(NotCanonical: NotCanonical) -> Self {
+        StrictError::NotCanonical
+    }
+}
 
 /// A field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -283,12 +283,6 @@ fn post_hold(hold: &[u8], amount: &str) -> Result<(HoldId, Option<Money>), Refus
     Ok((hold, amount))
 }
 
-impl From<NotCanonical> for StrictError {
-    fn from(NotCanonical: NotCanonical) -> Self {
-        StrictError::NotCanonical
-    }
-}
-
 /// One command of a batch, or why it is none.
 ///
 /// # Errors
