@@ -9,7 +9,7 @@ use crate::{
     outcome::{Outcome, Refusal},
     state::State,
 };
-use std::{sync::Arc, vec::Drain};
+use std::{mem, sync::Arc, vec::Drain};
 
 /// Applies the envelope's commands in order up to the first that is refused, and then undoes those before it: matches that
 /// they led to included, but not the work that matching spent. Adds an outcome for each.
@@ -21,7 +21,7 @@ pub(super) fn apply(
     memos: &Arc<str>,
     outcomes: &mut Vec<Outcome>,
 ) {
-    let before = state.clone();
+    let mut before = state.clone();
     let (effects, events, movements) = (ctx.effects.clone(), ctx.events.len(), ctx.movements.len());
     let mut own = commands.by_ref().take(prepared.commands);
     for (position, command) in (0u32..).zip(own.by_ref()) {
@@ -35,6 +35,8 @@ pub(super) fn apply(
     let Some((Outcome::Refused(_), done)) = outcomes.split_last_mut() else { return };
     done.fill(Refusal::LinkedRefused.into());
     outcomes.extend(own.map(|_| Outcome::from(Refusal::LinkedRefused)));
+    // No command touches what is remembered of envelopes, and a copy of it would have to find its index anew.
+    mem::swap(&mut state.windows, &mut before.windows);
     *state = before;
     ctx.effects = effects;
     ctx.events.truncate(events);

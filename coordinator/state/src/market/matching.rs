@@ -11,6 +11,7 @@ use super::{
     MatchedMachine, OfferRow, OrderRow, TRADES_MAX, TradeRow,
     attributes::attributes,
     book::{OrderKey, cancel_order, reopen, take},
+    query::Query,
 };
 use crate::{
     context::Context,
@@ -24,6 +25,8 @@ use std::collections::BTreeSet;
 
 /// Orders and offers looked at in one entry.
 pub(crate) const LOOKS_PER_ENTRY_MAX: u32 = 65_536;
+/// Bytes of a query's text that cost about as much as a look.
+const QUERY_BYTES_A_LOOK: usize = 32;
 
 /// What matching may still cost in this entry, in looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,12 @@ impl Default for Budget {
 impl Budget {
     /// Pays for one look; `false` when nothing is left.
     fn spend(&mut self) -> bool {
-        let left = self.0.checked_sub(1);
+        self.spend_many(1)
+    }
+
+    /// Pays for something that costs as much as so many looks.
+    fn spend_many(&mut self, looks: u32) -> bool {
+        let left = self.0.checked_sub(looks);
         self.0 = left.unwrap_or(0);
         left.is_some()
     }
@@ -120,9 +128,19 @@ fn look(state: &State, ctx: &mut Context, order: &OrderRow) -> Found {
             return Found::Unfinished;
         }
         let Some(offer) = state.offers.get(offer) else { continue };
-        if !feasible(state, ctx.now_ms, order, offer) || !owners.insert(offer.owner) {
+        if !feasible(state, ctx.now_ms, order, offer) || owners.contains(&offer.owner) {
             continue;
         }
+        let query = &order.terms.query;
+        if !query.accepts_all() {
+            if !ctx.budget.spend_many(looks_of(query)) {
+                return Found::Unfinished;
+            }
+            if !query.accepts(&attributes(state, offer)) {
+                continue;
+            }
+        }
+        owners.insert(offer.owner);
         machines.push(MatchedMachine {
             machine: offer.machine,
             owner: offer.owner,
@@ -140,8 +158,13 @@ fn look(state: &State, ctx: &mut Context, order: &OrderRow) -> Found {
     Found::Nothing
 }
 
-/// Whether an offer's machine can do this job: there, free, measured, with the memory, for this long, not the buyer's,
-/// and what the order asks for.
+/// Looks that asking a query of one offer costs: putting the attributes together, and the conditions, whose number the
+/// length of the text bounds.
+fn looks_of(query: &Query) -> u32 {
+    u32::try_from(query.text().len() / QUERY_BYTES_A_LOOK).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Whether an offer's machine can do this job: there, free, measured, with the memory, for this long, not the buyer's.
 fn feasible(state: &State, now_ms: u64, order: &OrderRow, offer: &OfferRow) -> bool {
     let Some(machine) = state.machines.get(&offer.machine) else { return false };
     let fits = (offer.duration_min_s..=offer.duration_max_s).contains(&order.terms.duration_s);
@@ -151,7 +174,6 @@ fn feasible(state: &State, now_ms: u64, order: &OrderRow, offer: &OfferRow) -> b
         && machine.job.is_none()
         && machine.inventory.ram_bytes >= order.memory_bytes
         && power::measured_fgemm(state, offer.machine).is_some()
-        && (order.terms.query.accepts_all() || order.terms.query.accepts(&attributes(state, offer)))
 }
 
 /// Whoever was in the book first names the price.
