@@ -127,7 +127,8 @@ fn a_member_behind_a_cut_log_fetches_the_state_and_goes_on_where_it_was_killed()
 
     width.set(true);
     cluster.coordinators[away].restart();
-    cluster.until("some of the state has arrived", |_| {
+    cluster.until("some of the state has arrived", |cluster| {
+        cluster.status(away);
         files(&its_folder, "part").iter().any(|(_, bytes)| *bytes >= PIECE_BYTES)
     });
     cluster.coordinators[away].kill();

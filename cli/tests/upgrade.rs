@@ -8,7 +8,7 @@
 mod harness;
 
 use harness::{
-    Cluster, PROGRAM,
+    Cluster, DEADLINE, PROGRAM,
     client::{self, Client},
 };
 use matrixai_proto::v1::{Transfer, command::Kind};
@@ -17,10 +17,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
 };
+use tokio::{sync::watch, time::timeout};
 
 /// Clients under way, and what each has to spend.
 const CLIENTS: usize = 3;
@@ -28,12 +29,12 @@ const MONEY: u64 = 1_000_000;
 const SWITCH: [&str; 5] = ["admin", "rules", "2", "--key", "operator.key"];
 
 /// Pays one minor unit after the other until it is told to stop.
-async fn pay(client: &Client, to: &[u8], stop: &AtomicBool, paid: &AtomicU64) {
+async fn pay(client: &Client, to: &[u8], stop: &AtomicBool, paid: &watch::Sender<u64>) {
     client.open(MONEY).await;
     let one = Transfer { to: to.to_vec(), amount: "1".to_owned(), memo: "upgrade".to_owned(), open: false };
     while !stop.load(Ordering::Relaxed) {
         client.done(vec![Kind::Transfer(one.clone())]).await;
-        paid.fetch_add(1, Ordering::Relaxed);
+        paid.send_modify(|paid| *paid += 1);
     }
 }
 
@@ -41,17 +42,17 @@ async fn pay(client: &Client, to: &[u8], stop: &AtomicBool, paid: &AtomicU64) {
 struct Load {
     to: Vec<u8>,
     stop: Arc<AtomicBool>,
-    paid: Arc<AtomicU64>,
+    paid: watch::Receiver<u64>,
     thread: JoinHandle<()>,
 }
 
 impl Load {
     fn start(cluster: &Cluster) -> Self {
         let (cluster_id, addresses) = (cluster.id(), cluster.addresses());
-        let (stop, paid) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, (counted, paid)) = (Arc::new(AtomicBool::new(false)), watch::channel(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let to = runtime.block_on(Client::new(cluster_id, &addresses).open(0));
-        let (receiver, stopping, counted) = (to.clone(), stop.clone(), paid.clone());
+        let (receiver, stopping) = (to.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(cluster_id, &addresses)).collect();
             let payments = clients.iter().map(|client| pay(client, &receiver, &stopping, &counted));
@@ -61,16 +62,21 @@ impl Load {
     }
 
     /// Waits until some more were paid.
-    fn goes_on(&self, cluster: &Cluster) {
-        let before = self.paid.load(Ordering::Relaxed);
-        cluster.until("clients go on", |_| self.paid.load(Ordering::Relaxed) >= before + 10);
+    fn goes_on(&self) {
+        let mut paid = self.paid.clone();
+        let wanted = *paid.borrow() + 10;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let more = timeout(DEADLINE, paid.wait_for(|paid| *paid >= wanted)).await.expect("clients go on in time");
+            more.expect("clients are there");
+        });
     }
 
     /// Ends it; answers who was paid how much.
     fn stop(self) -> (Vec<u8>, u64) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
-        (self.to, self.paid.load(Ordering::Relaxed))
+        (self.to, *self.paid.borrow())
     }
 }
 
@@ -97,7 +103,7 @@ fn a_cluster_goes_from_one_build_to_the_next_under_load() {
             let nodes = cluster.attempt(&["cluster", "status"]).unwrap_or_default()["nodes"].clone();
             nodes[place]["node"] == place as u64 + 1 && nodes[place]["rules_version"] == 2
         });
-        load.goes_on(&cluster);
+        load.goes_on();
         epoch = cluster.roots_equal_after(epoch);
         assert_eq!(cluster.run(&["cluster", "status"])["rules_version"], 1, "nothing is switched by itself");
     }
@@ -106,7 +112,7 @@ fn a_cluster_goes_from_one_build_to_the_next_under_load() {
     cluster.until("the next rules are in effect everywhere", |cluster| {
         (0..3).all(|place| cluster.status(place)["rules_version"] == 2)
     });
-    load.goes_on(&cluster);
+    load.goes_on();
     epoch = cluster.roots_equal_after(epoch);
 
     // The build before meets the switch in its log, and goes no further.
@@ -118,7 +124,7 @@ fn a_cluster_goes_from_one_build_to_the_next_under_load() {
         Err(said) => said,
     };
     assert!(said.contains("rules version 2") && said.contains(refusal), "{said}");
-    load.goes_on(&cluster);
+    load.goes_on();
 
     // On the new build it comes back; from a snapshot of the new rules the build before does not even begin.
     cluster.coordinators[away] = cluster.coordinators[away].again(next).unwrap();
@@ -129,7 +135,7 @@ fn a_cluster_goes_from_one_build_to_the_next_under_load() {
     let said = cluster.coordinators[away].again(&before).unwrap_err();
     assert!(said.contains("rules version 2") && said.contains(refusal), "{said}");
     cluster.coordinators[away] = cluster.coordinators[away].again(next).unwrap();
-    load.goes_on(&cluster);
+    load.goes_on();
     cluster.roots_equal_after(epoch);
 
     let (account, paid) = load.stop();

@@ -23,7 +23,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -35,7 +35,8 @@ use tonic::{Code, Status, transport::Channel};
 
 /// Longest wait for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Attempts to find the coordinator that leads begin so far apart.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 
 /// Three coordinators of one cluster, with certificates of one authority.
 struct Cluster {
@@ -137,18 +138,21 @@ impl Cluster {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let payload = Batch { commands, linked: false }.encode_to_vec();
         let envelope = signer.seal(self.id, COMMANDS, random().unwrap(), now_ms() + 60_000, payload);
-        let (begun, dialer) = (Instant::now(), self.anybody());
-        for at in (0..3).cycle() {
-            assert!(begun.elapsed() < PATIENCE, "nobody took the commands");
-            let request = SubmitRequest { envelope: Some(envelope.clone()) };
-            if let Ok(reply) = LedgerClient::new(self.channel(at, &dialer)).submit(request).await {
-                let outcomes = reply.into_inner().outcomes;
-                assert!(outcomes.iter().all(|outcome| outcome.code == 0), "{outcomes:?}");
-                return outcomes[0].id.clone();
+        let dialer = self.anybody();
+        let submitting = async {
+            let mut attempts = tokio::time::interval(ATTEMPT_EVERY);
+            for at in (0..3).cycle() {
+                attempts.tick().await;
+                let request = SubmitRequest { envelope: Some(envelope.clone()) };
+                if let Ok(reply) = LedgerClient::new(self.channel(at, &dialer)).submit(request).await {
+                    return reply.into_inner().outcomes;
+                }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        unreachable!("the cycle has no end")
+            unreachable!("the cycle has no end")
+        };
+        let outcomes = tokio::time::timeout(PATIENCE, submitting).await.expect("nobody took the commands");
+        assert!(outcomes.iter().all(|outcome| outcome.code == 0), "{outcomes:?}");
+        outcomes[0].id.clone()
     }
 }
 

@@ -10,14 +10,14 @@ use matrixai_proto::{
     },
 };
 use prost::Message as _;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::time::timeout;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{interval, timeout};
 use tonic::Status;
 
 /// An attempt that takes longer is made again elsewhere.
 const ATTEMPT_WAIT: Duration = Duration::from_secs(5);
-/// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Attempts begin at least so far apart.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 
 /// Somebody with money.
 pub struct Client {
@@ -41,16 +41,20 @@ impl Client {
 
     /// Sends one envelope around until its outcome comes.
     pub async fn done(&self, kinds: Vec<Kind>) -> SubmitReply {
-        let (envelope, begun) = (self.seal(kinds), Instant::now());
-        for address in self.addresses.iter().cycle() {
-            if let Ok(Ok(reply)) = timeout(ATTEMPT_WAIT, submit(address, envelope.clone())).await {
-                assert!(reply.outcomes.iter().all(|outcome| outcome.code == 0), "{:?}", reply.outcomes);
-                return reply;
+        let envelope = self.seal(kinds);
+        let submitting = async {
+            let mut attempts = interval(ATTEMPT_EVERY);
+            for address in self.addresses.iter().cycle() {
+                attempts.tick().await;
+                if let Ok(Ok(reply)) = timeout(ATTEMPT_WAIT, submit(address, envelope.clone())).await {
+                    return reply;
+                }
             }
-            assert!(begun.elapsed() < DEADLINE, "nobody takes a command");
-            tokio::time::sleep(PAUSE).await;
-        }
-        unreachable!("the addresses go round for ever")
+            unreachable!("the addresses go round for ever")
+        };
+        let reply = timeout(DEADLINE, submitting).await.expect("nobody takes a command");
+        assert!(reply.outcomes.iter().all(|outcome| outcome.code == 0), "{:?}", reply.outcomes);
+        reply
     }
 
     /// Opens the account with this much; answers its id.

@@ -12,15 +12,13 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
 /// The longest that any single condition of a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Time between two looks at a process that is to end.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The program of this build.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_matrixai");
@@ -32,6 +30,8 @@ const COORDINATOR: [&str; 7] = ["coordinator", "--data", "data", "--grpc", "127.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// Hangs up when the child's output ends, which is with the child.
+    ended: Receiver<()>,
     pub ready: Value,
     program: PathBuf,
     args: Vec<String>,
@@ -66,10 +66,14 @@ impl Process {
             child.wait().unwrap();
             return Err(tail(folder));
         };
-        std::thread::spawn(move || lines.for_each(drop));
+        let (running, ended) = channel();
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            drop(running);
+        });
         let ready = serde_json::from_str(&line.unwrap()).unwrap();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Ok(Self { child, ready, program: program.to_owned(), args, folder: folder.to_owned() })
+        Ok(Self { child, ended, ready, program: program.to_owned(), args, folder: folder.to_owned() })
     }
 
     /// SIGKILL, and wait until it is gone.
@@ -92,9 +96,10 @@ impl Process {
 
     /// Waits until it ends by itself; answers the end of its log.
     pub fn end(&mut self) -> String {
-        let folder = self.folder.clone();
-        until("it ends", || self.child.try_wait().unwrap().is_some(), || tail(&folder));
-        tail(&folder)
+        let ended = self.ended.recv_timeout(DEADLINE);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "it does not end: {}", tail(&self.folder));
+        self.child.wait().unwrap();
+        tail(&self.folder)
     }
 
     pub fn text(&self, key: &str) -> String {
@@ -106,15 +111,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Waits for a condition until the deadline; then fails with what `said` has to say.
-fn until(what: &str, mut holds: impl FnMut() -> bool, said: impl FnOnce() -> String) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "not within {} s: {what} {}", DEADLINE.as_secs(), said());
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -314,9 +310,13 @@ impl Cluster {
         path
     }
 
-    /// Waits until a view of the cluster holds; each look is a call that takes its own time.
+    /// Waits until a view of the cluster holds. Each look that asks the cluster is a process of its own, and takes its time;
+    /// what can be seen without asking is worth a call between two looks.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        until(what, || holds(self), String::new);
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < DEADLINE, "not within {} s: {what}", DEADLINE.as_secs());
+        }
     }
 
     /// Follows a job by the stream of its changes until a state of it holds.

@@ -1,6 +1,7 @@
 //! What a handler knows besides the state, and where it leaves what happened.
 
 use crate::{
+    LINKED_PER_ENTRY_MAX,
     effect::{Cause, Effect, Event, Memo, Movement, Reference},
     ids::{AccountId, CommandId, Key, MachineId, made_id},
     market::matching::Budget,
@@ -24,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) rematch: bool,
     /// What matching may still cost in this entry.
     pub(crate) budget: Budget,
+    /// Linked envelopes that this entry may still have.
+    pub(crate) linked: u32,
     pub(crate) effects: BTreeSet<Effect>,
     pub(crate) events: Vec<Event>,
     pub(crate) movements: Vec<Movement>,
@@ -40,6 +43,7 @@ impl Context {
             position: 0,
             rematch: false,
             budget: Budget::default(),
+            linked: LINKED_PER_ENTRY_MAX,
             effects: BTreeSet::new(),
             events: Vec::new(),
             movements: Vec::new(),

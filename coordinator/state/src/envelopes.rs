@@ -1,14 +1,14 @@
 //! The envelopes of an entry: read, admitted, applied once, remembered.
 //!
 //! The refusals of an envelope come in a fixed precedence — malformed, wrong cluster, expired, expiring too far ahead,
-//! unknown signer, revoked or removed, repeated, window full, rate limited. Linked commands (`envelopes/linked.rs`) all
+//! unknown signer, revoked or removed, repeated, window full, too many linked, rate limited. Linked commands (`envelopes/linked.rs`) all
 //! happen or none.
 //!
 //! Envelopes are read some ahead of being applied, and for all that were read the rows that they will need are looked up
 //! in loops without anything else in them. With a million accounts each such row comes from memory, and these loops wait
 //! for many at once. Places found this way stay right, since keys and accounts keep theirs for good.
 
-mod linked;
+pub(crate) mod linked;
 
 use crate::{
     command::Command,
@@ -170,6 +170,7 @@ fn apply_one(
         }
         (Ok(()), Some(_)) => Some(Refusal::IdReused),
         (Ok(()), None) if !has_room(state, signer) => Some(Refusal::WindowFull),
+        (Ok(()), None) if prepared.opened.linked && ctx.linked == 0 => Some(Refusal::TooManyLinked),
         (Ok(()), None) => limits::charge(state, ctx, &key, prepared.commands).err(),
     };
     if let Some(refusal) = refusal {

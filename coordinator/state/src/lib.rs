@@ -62,6 +62,7 @@ mod views;
 pub mod windows;
 
 pub use effect::{Applied, Effect, EnvelopeResult, Event, Movement};
+pub use envelopes::linked::LINKED_PER_ENTRY_MAX;
 pub use genesis::{Genesis, GenesisError};
 pub use index::salt_tables;
 pub use money::Money;

@@ -258,6 +258,7 @@ refusals! {
     BadQuery(detail) = 72, "bad_query", "the order's query cannot be read";
     // Of the envelope; appeared later.
     LinkedRefused = 10, "linked_refused", "another command of this envelope was refused, and they are linked: all or nothing";
+    TooManyLinked = 11, "too_many_linked", "one log entry takes only so many linked envelopes; send the same envelope again shortly";
 }
 
 /// The sentence, and what in particular was wrong.

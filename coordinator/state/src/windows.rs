@@ -316,6 +316,14 @@ fn hash(key: HashKey, signer: Place, id: &CommandId) -> u64 {
     key.hash(&bytes)
 }
 
+#[cfg(test)]
+impl Windows {
+    /// Whether the index has been found, or the next envelope would have to.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.derived.get().is_some()
+    }
+}
+
 /// A view: pointers to pages, and none of what is needed to go on.
 impl Clone for Windows {
     fn clone(&self) -> Self {

@@ -102,16 +102,20 @@ struct Step {
     wait_ms: u64,
     /// Sends the same envelope twice in one entry.
     twice: bool,
+    /// All of its commands or none.
+    linked: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let commands = vec((select(SHAPES), any::<u64>()), 1..4);
     let wait_ms = prop_oneof![12 => 0u64..2_000, 2 => 0u64..100_000, 1 => Just(90_000_000u64)];
-    (select(SIGNERS), commands, wait_ms, any::<bool>()).prop_map(|(signer, commands, wait_ms, twice)| Step {
+    let odd = (any::<bool>(), any::<bool>());
+    (select(SIGNERS), commands, wait_ms, odd).prop_map(|(signer, commands, wait_ms, (twice, linked))| Step {
         signer,
         commands,
         wait_ms,
         twice,
+        linked,
     })
 }
 
@@ -158,14 +162,16 @@ fn take(world: &mut World, step: &Step) {
         .iter()
         .map(|(shape, seed)| command_of(world, step.signer, &fill(world, shape, *seed), "property"))
         .collect();
-    let envelope = world.envelope(step.signer, kinds, &Odd::default());
+    let envelope = world.envelope(step.signer, kinds, &Odd { linked: step.linked, ..Odd::default() });
     let envelopes = if step.twice { vec![envelope.clone(), envelope] } else { vec![envelope] };
     let applied = world.apply(envelopes).clone();
     if step.twice {
         assert_eq!(applied.results[0], applied.results[1], "the same envelope again has the same result");
     }
     let outcomes = &applied.results[0].outcomes;
-    if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_))) {
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
+    assert!(!step.linked || refused == 0 || refused == outcomes.len(), "all or nothing: {step:?} {outcomes:?}");
+    if refused == outcomes.len() {
         assert_eq!(before, lasting(world), "a refusal changed something: {step:?}");
         assert_eq!(movements, world.state.minted());
         assert!(applied.movements.is_empty() && applied.events.is_empty(), "a refusal left something: {step:?}");
@@ -267,6 +273,23 @@ fn a_full_window_refuses() {
     world.now_ms += LIFE_MS + 1_000;
     (0..10).for_each(|_| world.tick());
     assert_eq!(code(world.one("alice", kind())), "zero_amount");
+}
+
+#[test]
+fn an_entry_takes_only_so_many_linked_envelopes() {
+    let mut world = furnished();
+    let limit = matrixai_state::LINKED_PER_ENTRY_MAX as usize;
+    let odd = Odd { linked: true, ..Odd::default() };
+    let pay = command_of(&world, "alice", "transfer to=bob amount=1", "linked");
+    let envelopes: Vec<_> = (0..=limit).map(|_| world.envelope("alice", vec![pay.clone(); 2], &odd)).collect();
+    let last = envelopes[limit].clone();
+    let plain = world.envelope("alice", vec![pay.clone()], &Odd::default());
+    let name = |result: &matrixai_state::EnvelopeResult| result.outcomes[0].to_parts().1;
+    let results = world.apply(envelopes.into_iter().chain([plain]).collect()).results.clone();
+    assert!(results[..limit].iter().all(|result| name(result) == "done"));
+    assert_eq!((name(&results[limit]), name(&results[limit + 1])), ("too_many_linked", "done"));
+    // It is not remembered: the same envelope goes into a later entry.
+    assert_eq!(name(&world.apply(vec![last]).results[0]), "done");
 }
 
 #[test]

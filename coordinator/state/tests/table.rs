@@ -45,6 +45,8 @@ scenarios![
 const SHOWN_ELSEWHERE: &[&str] = &[
     // properties.rs: a_full_window_refuses, an_account_has_only_so_many_machines
     "window_full",
+    // properties.rs: an_entry_takes_only_so_many_linked_envelopes
+    "too_many_linked",
     "too_many_machines",
     // administration.rs: a_cluster_has_only_so_many_nodes
     "too_many_nodes",

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     future::Future,
     path::Path,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -38,14 +38,18 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Looks until the condition gives something.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
+    let looking = async {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
         }
-        assert!(start.elapsed() < PATIENCE, "this did not happen in time: {what}");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    };
+    // A look that hangs is cut off as well.
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    found.unwrap_or_else(|_| panic!("this did not happen in time: {what}"))
 }
 
 /// A coordinator's data folder, and its process while it runs.

@@ -310,6 +310,10 @@ mod tests {
     }
 
     fn submit(state: &mut State, machines: u32, limit: u64) -> JobId {
+        submit_where(state, machines, limit, "")
+    }
+
+    fn submit_where(state: &mut State, machines: u32, limit: u64, query: &str) -> JobId {
         let mut ctx = context(state, u32::MAX);
         let spec = TrainingSpec {
             dataset: [0; 32],
@@ -339,7 +343,7 @@ mod tests {
             total_limit: money(1_000_000),
             duration_s: 3_600,
             start_deadline_s: 0,
-            query: Default::default(),
+            query: Query::parse(query).unwrap(),
         };
         let submit = SubmitTraining { name: "j".into(), spec, order };
         let Outcome::Done { id: Some(id) } = jobs::submit_training(state, &mut ctx, BUYER, &submit) else {
@@ -408,6 +412,23 @@ mod tests {
         }
         assert_eq!(state.trades.first().unwrap().1.job, served);
         assert!(entries > 1, "one entry's budget does not suffice");
+    }
+
+    /// Or an entry with a long query and many offers would last as long as its sender likes.
+    #[test]
+    fn a_query_pays_for_its_length() {
+        let query = vec!["cores == 1"; 32].join(" && ");
+        let mut state = market_of(&[1]);
+        offer(&mut state, 0, 5);
+        submit_where(&mut state, 1, 9, &query);
+        // The order, the offer, and a look for each 32 bytes of the canonical text and one more.
+        let looks = 2 + u32::try_from(query.len() / 32).unwrap() + 1;
+        for (budget, traded) in [(looks - 1, 0), (looks, 1)] {
+            let mut ctx = context(&state, budget);
+            ctx.rematch();
+            try_match(&mut state, &mut ctx);
+            assert_eq!(state.trades.iter().count(), traded, "with {budget} looks");
+        }
     }
 
     #[test]
