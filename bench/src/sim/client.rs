@@ -143,8 +143,9 @@ impl Clients {
         let mut command_id = [0; 16];
         command_id[..8].copy_from_slice(&self.next.to_le_bytes());
         let command_id = request.reuses.unwrap_or(command_id);
-        let commands = request.commands.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
-        let mut payload = Batch { commands, linked: false }.encode_to_vec();
+        let commands: Vec<_> = request.commands.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
+        let linked = commands.len() > 1 && self.next.is_multiple_of(2);
+        let mut payload = Batch { commands, linked }.encode_to_vec();
         if request.garbage {
             payload.push(0xff);
         }

@@ -99,15 +99,20 @@ async fn entries_delivered_again_change_nothing() {
     assert_eq!(metrics.history_rebuilds.get(), 0);
 }
 
+/// An index that holds one movement of Alice's, closed.
+async fn with_a_movement(path: &Path, metrics: &Arc<Metrics>) {
+    let history = started(path, &CLUSTER, metrics);
+    history.record(1, 11, vec![movement(1, ALICE)]);
+    assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
+    ended(history, path, &CLUSTER);
+}
+
 #[tokio::test]
 async fn a_restart_skips_what_the_replay_brings_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history");
     let metrics = Arc::default();
-    let history = started(&path, &CLUSTER, &metrics);
-    history.record(1, 11, vec![movement(1, ALICE)]);
-    assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
-    ended(history, &path, &CLUSTER);
+    with_a_movement(&path, &metrics).await;
     let history = started(&path, &CLUSTER, &metrics);
     history.record(1, 99, vec![movement(1, ALICE)]);
     assert_eq!(records(&history, ALICE, 0, 10, 1).await, [record(1, 11, movement(1, ALICE))]);
@@ -146,10 +151,7 @@ async fn another_clusters_index_is_never_answered_from() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history");
     let metrics = Arc::default();
-    let history = started(&path, &CLUSTER, &metrics);
-    history.record(1, 11, vec![movement(1, ALICE)]);
-    assert_eq!(sequences(&history, ALICE, 0, 1).await, [1]);
-    ended(history, &path, &CLUSTER);
+    with_a_movement(&path, &metrics).await;
     let other = started(&path, &[8; 32], &metrics);
     assert_eq!(metrics.history_rebuilds.get(), 1);
     assert!(sequences(&other, ALICE, 0, 0).await.is_empty());

@@ -12,7 +12,7 @@ use crate::{
 use std::{mem, sync::Arc, vec::Drain};
 
 /// Linked envelopes of one entry; more are refused, and may be sent again. A view of a million accounts and as many jobs takes
-/// 0.2 ms (`bench --bin snapshot`), so that this many are some ten milliseconds.
+/// 0.2 ms (`bench --bin snapshot`), so that this many are ten milliseconds and the pages that they write to.
 pub const LINKED_PER_ENTRY_MAX: u32 = 64;
 
 /// Applies the envelope's commands in order up to the first that is refused, and then undoes those before it: matches that

@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 /// Orders and offers looked at in one entry.
 pub(crate) const LOOKS_PER_ENTRY_MAX: u32 = 65_536;
-/// Bytes of a query's text that cost about as much as a look.
+/// Bytes of a query's text that are charged as a look.
 const QUERY_BYTES_A_LOOK: usize = 32;
 
 /// What matching may still cost in this entry, in looks.
