@@ -10,6 +10,11 @@ const LASTS_US: (Micros, Micros) = (1_000_000, 10_000_000);
 const DOWN_US: (Micros, Micros) = (100_000, 8_000_000);
 /// How long a node is away that is to come back behind the log's front.
 const AWAY_US: (Micros, Micros) = (20_000_000, 45_000_000);
+/// How long before the healing a node leaves that is only back with it, and in one of how many worlds.
+const ABSENT_US: (Micros, Micros) = (40_000_000, 70_000_000);
+const ABSENT_ONE_IN: u64 = 2;
+/// How long one batch takes that a machine applies which is busy with something else.
+const LAG_US: (Micros, Micros) = (100_000, 2_000_000);
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -49,6 +54,8 @@ pub enum Fault {
     AtTask { node: u64, task: &'static str, when: When },
     /// A coordinator's process stands still.
     Stop { node: u64 },
+    /// A machine is busy with something else, and applies what is committed slowly.
+    Lag { node: u64 },
     /// These coordinators hear and reach only each other.
     Partition { side: Vec<u64> },
     /// A coordinator is down, or (`cut`) reaches no other, for so long that the others forget what it would need.
@@ -83,6 +90,7 @@ impl Fault {
             Self::PowerCut { .. } => "power cut at a disk operation",
             Self::AtTask { .. } => "death at a task",
             Self::Stop { .. } => "standstill",
+            Self::Lag { .. } => "slow applying",
             Self::Partition { .. } => "partition",
             Self::Away { cut: true, .. } => "long cut",
             Self::Away { .. } => "long outage",
@@ -131,6 +139,26 @@ impl Plan {
         self.rng.between(AWAY_US.0, AWAY_US.1)
     }
 
+    /// How long before the healing a node leaves to be back only then, if one does in this world.
+    pub fn absent(&mut self) -> Option<Micros> {
+        self.rng.one_in(ABSENT_ONE_IN).then(|| self.rng.between(ABSENT_US.0, ABSENT_US.1))
+    }
+
+    /// How long a busy machine takes for a batch that it applies.
+    pub fn lag(&mut self) -> Micros {
+        self.rng.between(LAG_US.0, LAG_US.1)
+    }
+
+    /// Whether the machines that lost power together are busy when they are back.
+    pub fn busy(&mut self) -> bool {
+        self.rng.one_in(2)
+    }
+
+    /// One of these coordinators, any, and how it is away.
+    pub fn leaves(&mut self, nodes: &[u64]) -> Fault {
+        Fault::Away { node: *self.rng.pick(nodes), cut: self.rng.one_in(2) }
+    }
+
     /// Whether one of several goes down too, and for how long: short, so that it hears of what goes on.
     pub fn falls(&mut self) -> Option<Micros> {
         self.rng.one_in(2).then(|| self.rng.between(DOWN_US.0, 10 * DOWN_US.0))
@@ -140,7 +168,7 @@ impl Plan {
     pub fn draw(&mut self, nodes: &[u64], leader: Option<u64>, workers: u64) -> Fault {
         let any = *self.rng.pick(nodes);
         let node = leader.filter(|_| self.rng.one_in(2)).unwrap_or(any);
-        match self.rng.below(31) {
+        match self.rng.below(33) {
             0..3 => Fault::Crash { nodes: vec![node], power: false },
             3..5 => Fault::Crash { nodes: vec![node], power: true },
             5 => {
@@ -167,12 +195,13 @@ impl Plan {
             }
             20 => Fault::DiskFull { node, bytes: self.rng.below(4_096) as usize },
             21 => Fault::BitFlip { node },
-            22..24 => Fault::Away { node: any, cut: self.rng.one_in(2) },
+            22..24 => self.leaves(nodes),
             24 => Fault::DiskLost { node },
             30 => {
                 let behind_ms = *self.rng.pick(&[DAY_MS, 60_000, 3_000]);
                 Fault::DeadBattery { nodes: nodes.to_vec(), node: any, behind_ms }
             }
+            31..33 => Fault::Lag { node },
             25..27 => Fault::Hunt { leaders: self.rng.between(2, 6) },
             _ => Fault::WorkerCrash { worker: self.rng.below(workers) },
         }

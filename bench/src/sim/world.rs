@@ -110,6 +110,8 @@ pub(super) enum Event {
     Report { node: u64, worker: usize, session: u64, id: [u8; 16], waiting: Waiting },
     /// The next fault.
     Fault,
+    /// A node leaves, and is only back when all is healed.
+    Leave,
     /// A fault ends.
     Relief(Fault),
     /// A new leader is cut off.
@@ -163,6 +165,8 @@ pub(super) struct Host {
     links: Vec<u64>,
     /// Stands still until then.
     stopped_until: Micros,
+    /// It is busy with something else until then, and applies slowly.
+    lags_until: Micros,
     /// It dies at its next task of this name.
     trap: Option<(&'static str, When)>,
     /// When its newest task of each kind is done: one thread does all of a kind, in order.
@@ -186,6 +190,7 @@ impl Host {
             life: 0,
             links: Vec::new(),
             stopped_until: 0,
+            lags_until: 0,
             trap: None,
             busy_until: BTreeMap::new(),
             flipped: false,
@@ -344,6 +349,9 @@ impl World {
         self.after(3_000_000, Event::Read);
         let first = self.plan.pause();
         self.after(first, Event::Fault);
+        if let Some(before) = self.plan.absent() {
+            self.after(STORM_US - before, Event::Leave);
+        }
         self.after(STORM_US, Event::Heal);
     }
 
@@ -406,6 +414,7 @@ impl World {
             Event::Told { worker, session, told } => self.told(worker, session, told),
             Event::Report { node, worker, session, id, waiting } => self.report(node, worker, session, id, waiting),
             Event::Fault => self.next_fault(),
+            Event::Leave => self.leave(),
             Event::Relief(fault) => self.relieve(fault),
             Event::Hunted { node } => self.hunted(node),
             Event::Segments { node } => self.fetch_segment(node),

@@ -1,7 +1,8 @@
-//! Log matching: an index holds one entry, whoever applies it and however often it restarts (Ongaro, section 3.2); each
-//! life of a node applies indices without gaps.
+//! Log matching: an index holds one entry, whoever applies it and however often it restarts (Ongaro, section 3.2), and
+//! changes the members alike everywhere; each life of a node applies indices without gaps.
 
 use super::{Seen, Verdict, Violation, hold};
+use matrixai_consensus::Members;
 use matrixai_protocol::{Hash, sha256};
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ const NAME: &str = "log matching";
 #[derive(Debug, Default)]
 pub struct Log {
     entries: Vec<(u64, Hash)>,
+    /// The members behind each entry that changed them.
+    members: BTreeMap<u64, Members>,
     /// The next index of each living node.
     next: BTreeMap<u64, u64>,
 }
@@ -48,13 +51,23 @@ impl Log {
         let entry = (seen.entry.term, sha256(&[&seen.entry.data]));
         let at = index as usize - 1;
         match self.entries.get(at) {
-            Some(known) => hold(NAME, *known == entry, || {
-                format!("node {node} applied at {index} an entry of term {}, others one of term {}", entry.0, known.0)
-            })
-            .map(|()| false),
+            Some(known) => {
+                hold(NAME, *known == entry, || {
+                    format!(
+                        "node {node} applied at {index} an entry of term {}, others one of term {}",
+                        entry.0, known.0
+                    )
+                })?;
+                let (known, members) = (self.members.get(&index), seen.entry.members.as_ref());
+                hold(NAME, known == members, || {
+                    format!("behind entry {index} node {node} has the members {members:?}, others {known:?}")
+                })?;
+                Ok(false)
+            }
             None => {
                 hold(NAME, at == self.entries.len(), || format!("nobody applied what comes before {index}"))?;
                 self.entries.push(entry);
+                self.members.extend(seen.entry.members.clone().map(|members| (index, members)));
                 Ok(true)
             }
         }

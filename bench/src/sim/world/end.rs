@@ -21,6 +21,7 @@ impl World {
             let host = self.host(node);
             host.disk.set_room(None);
             host.stopped_until = host.stopped_until.min(now);
+            host.lags_until = now;
             self.after(1_000, Event::Restart { node });
         }
         for worker in 0..self.workers.len() {

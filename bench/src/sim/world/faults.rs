@@ -39,6 +39,7 @@ impl World {
                 let until = self.now + lasts;
                 self.host(*node).stopped_until = until;
             }
+            Fault::Lag { node } => self.slow_down(*node, lasts),
             Fault::Partition { side } => {
                 let others: Vec<u64> = self.nodes().into_iter().filter(|node| !side.contains(node)).collect();
                 for (a, b) in side.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
@@ -48,16 +49,9 @@ impl World {
                 self.after(lasts, Event::Relief(fault.clone()));
             }
             Fault::Away { node, cut } => {
-                // Two at a time would stop most clusters for as long.
-                if !self.away.is_empty() {
-                    return false;
-                }
                 let away = self.plan.away();
-                self.away.insert(*node, *cut);
-                if *cut {
-                    self.isolate(*node);
-                } else {
-                    self.crash(*node, true);
+                if !self.send_away(*node, *cut) {
+                    return false;
                 }
                 self.after(away, Event::Relief(fault.clone()));
             }
@@ -99,11 +93,51 @@ impl World {
     }
 
     fn crash_all(&mut self, nodes: &[u64], power: bool) {
+        let busy = power && nodes.len() > 1 && self.plan.busy();
         for node in nodes {
             self.crash(*node, power);
             let down = self.plan.down();
+            if busy {
+                let lasts = self.plan.lasts();
+                self.slow_down(*node, down + lasts);
+            }
             self.after(down, Event::Restart { node: *node });
         }
+    }
+
+    /// A machine applies slowly for a while.
+    fn slow_down(&mut self, node: u64, lasts: Micros) {
+        let until = self.now + lasts;
+        self.host(node).lags_until = until;
+    }
+
+    /// A node is away for long; answers whether it could be.
+    fn send_away(&mut self, node: u64, cut: bool) -> bool {
+        // Two at a time would stop most clusters for as long.
+        if !self.away.is_empty() {
+            return false;
+        }
+        self.away.insert(node, cut);
+        if cut {
+            self.isolate(node);
+        } else {
+            self.crash(node, true);
+        }
+        true
+    }
+
+    /// A node leaves that is only back when all is healed: what the others became meanwhile, it must then learn from them
+    /// without another fault to help it.
+    pub(super) fn leave(&mut self) -> Verdict {
+        let nodes = self.present();
+        let fault = self.plan.leaves(&nodes);
+        if let Fault::Away { node, cut } = fault
+            && self.send_away(node, cut)
+        {
+            self.faults += 1;
+            self.coverage.point("absent until the healing");
+        }
+        Ok(())
     }
 
     /// Somebody sets a wall clock, and sets it right after a while. A majority of wrong clocks is right by definition, so one
@@ -185,6 +219,7 @@ impl World {
             | Fault::PowerCut { .. }
             | Fault::AtTask { .. }
             | Fault::Stop { .. }
+            | Fault::Lag { .. }
             | Fault::Hunt { .. }
             | Fault::BitFlip { .. }
             | Fault::DiskLost { .. }

@@ -137,10 +137,13 @@ impl World {
             takes *= 20;
         }
         let now = self.now;
+        let lags = task == Task::Apply && self.host(node).lags_until > now;
+        let wait = if lags { self.plan.lag() } else { 0 };
         let host = self.host(node);
         let life = host.life;
         let until = host.busy_until.entry(task.name()).or_default();
-        *until = (*until).max(now) + takes;
+        // What waits for a busy machine is done in one go when it gets round to it.
+        *until = if lags { (*until).max(now + wait) } else { (*until).max(now) + takes };
         let at = *until;
         self.after(at - now, Event::Task { node, life, task });
     }

@@ -34,7 +34,9 @@ impl World {
 
     fn transfer(&mut self) {
         let others = self.present();
-        let to = *self.rng.pick(&others);
+        // Newcomers are tried out.
+        let newest = others.last().copied().filter(|_| self.rng.one_in(2));
+        let to = newest.unwrap_or_else(|| *self.rng.pick(&others));
         let Some(leader) = self.leader() else { return };
         let begun = self.host(leader).process.as_mut().is_some_and(|process| process.transfer_leader(to));
         if begun {
