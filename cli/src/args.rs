@@ -185,6 +185,12 @@ pub(crate) enum ClusterVerb {
     Init(InitArgs),
     /// Members, leader, log positions and attested state roots.
     Status,
+    /// Where all money came from and went, the budgets, and what the next epoch emits.
+    Economy {
+        /// Look up what admins did under an external reference.
+        #[arg(long)]
+        reference: Option<String>,
+    },
     /// Back up the state, look at a backup, begin again from one.
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
@@ -280,6 +286,28 @@ pub(crate) enum AdminVerb {
     },
     /// Switch to the next rules, once every voter's build applies them.
     Rules { version: u32 },
+    /// Make money for the issuer's account, which somebody paid for outside.
+    Issue(DeedArgs),
+    /// Burn money of the issuer's account, which was paid out outside.
+    Redeem(DeedArgs),
+    /// Pay an account out of a budget.
+    Grant {
+        /// "treasury", "subsidy" or "campaigns".
+        budget: String,
+        /// Account id of the receiver.
+        to: String,
+        #[command(flatten)]
+        deed: DeedArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeedArgs {
+    /// MAI.
+    pub(crate) amount: String,
+    /// What it answers to outside, 1 to 64 bytes. Nothing is ever done twice under one reference.
+    #[arg(long)]
+    pub(crate) reference: String,
 }
 
 #[derive(Debug, Args)]
@@ -330,6 +358,34 @@ pub(crate) struct InitArgs {
     /// MAI that every account must keep.
     #[arg(long, default_value = "0")]
     pub(crate) minimum_balance: String,
+    #[command(flatten)]
+    pub(crate) economy: EconomyArgs,
+}
+
+/// Where money comes from besides the faucet; nothing of it by default.
+#[derive(Debug, Default, Args)]
+pub(crate) struct EconomyArgs {
+    /// MAI that each of the first epochs emits; half as much after every so many.
+    #[arg(long, requires = "halving_epochs")]
+    pub(crate) emission: Option<String>,
+    /// Epochs between two halvings of the emission.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) halving_epochs: u64,
+    /// Share of the emission for the subsidy budget, in basis points.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) subsidy_bp: u32,
+    /// Share of the emission for drilling campaigns, in basis points; the rest is the treasury's.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) campaign_bp: u32,
+    /// Share of each fee that is burned, in basis points.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) burn_bp: u32,
+    /// Public key (hex) of the account that admins issue money to and redeem it from.
+    #[arg(long, requires = "issue_max")]
+    pub(crate) issuer: Option<String>,
+    /// Most MAI that may be issued and not redeemed.
+    #[arg(long, requires = "issuer")]
+    pub(crate) issue_max: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

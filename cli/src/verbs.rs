@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod drill;
+pub(crate) mod economy;
 pub(crate) mod job;
 pub(crate) mod market;
 pub(crate) mod snapshot;

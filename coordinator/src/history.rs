@@ -14,10 +14,7 @@ mod store;
 
 use crate::{files::OsFiles, telemetry::Metrics};
 use matrixai_protocol::Hash;
-use matrixai_state::{
-    Movement,
-    ids::{AccountId, HoldId, JobId},
-};
+use matrixai_state::{Movement, effect::Reference, ids::AccountId};
 use room::Room;
 use runs::{Rows, Runs};
 use serde::{Deserialize, Serialize};
@@ -53,7 +50,7 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const STATEMENT_MAX: usize = 1_000;
 
 /// Version of the records below; another one makes the index be built anew.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// Key of the one [`Meta`] record; no run's has its length.
 const META_KEY: &[u8] = b"meta";
@@ -81,11 +78,9 @@ pub(crate) struct Record {
     pub(crate) balance: u128,
     /// Hold after it.
     pub(crate) held: u128,
-    /// The job concerned.
-    pub(crate) job: Option<JobId>,
-    /// The hold concerned, of a transfer in two phases.
-    pub(crate) hold: Option<HoldId>,
-    /// A transfer's or hold's memo.
+    /// What it belongs to.
+    pub(crate) reference: Option<Reference>,
+    /// A transfer's or hold's memo, or an external reference.
     pub(crate) memo: String,
 }
 
@@ -443,8 +438,7 @@ fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
         held_change: movement.held_change,
         balance: movement.balance.units(),
         held: movement.held.units(),
-        job: movement.job(),
-        hold: movement.hold(),
+        reference: movement.reference,
         memo: movement.memo.map(|memo| memo.to_string()).unwrap_or_default(),
     }
 }

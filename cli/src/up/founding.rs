@@ -2,7 +2,7 @@
 
 use super::children::{Children, Ready};
 use crate::{
-    args::InitArgs,
+    args::{EconomyArgs, InitArgs},
     client::{channel, refused},
     error::{CliError, Result},
     keys,
@@ -56,6 +56,7 @@ pub(super) async fn start(home: &Path, children: &mut Children) -> Result<Quorum
                 beat_ms: BEAT_MS,
                 admin_threshold: 1,
                 minimum_balance: "0".to_owned(),
+                economy: EconomyArgs::default(),
             };
             cluster::init(&args, &Dialer::default()).await?;
         }

@@ -3,7 +3,7 @@
 
 use super::Desk;
 use crate::{
-    args::{AdminVerb, LimitsArgs},
+    args::{AdminVerb, DeedArgs, LimitsArgs},
     client::{Client, ask},
     convert,
     error::{CliError, Result},
@@ -47,6 +47,18 @@ pub(crate) async fn run(desk: &Desk, verb: AdminVerb) -> Result<()> {
             propose(desk, admin_action::Kind::SetMinimumBalance(v1::SetMinimumBalance { amount })).await
         }
         AdminVerb::Limits(args) => propose(desk, limits(args)?).await,
+        AdminVerb::Issue(DeedArgs { amount, reference }) => {
+            let amount = parse_mai(&amount)?.to_string();
+            propose(desk, admin_action::Kind::Issue(v1::Issue { amount, reference })).await
+        }
+        AdminVerb::Redeem(DeedArgs { amount, reference }) => {
+            let amount = parse_mai(&amount)?.to_string();
+            propose(desk, admin_action::Kind::Redeem(v1::Redeem { amount, reference })).await
+        }
+        AdminVerb::Grant { budget, to, deed: DeedArgs { amount, reference } } => {
+            let (to, amount) = (convert::id(&to)?, parse_mai(&amount)?.to_string());
+            propose(desk, admin_action::Kind::Grant(v1::Grant { budget, to, amount, reference })).await
+        }
     }
 }
 
@@ -207,6 +219,12 @@ fn describe(action: Option<&v1::AdminAction>) -> String {
             format!("campaign of {} {} {:?} units for {} machines each", c.units, c.kernel, c.params, c.redundancy)
         }
         Some(Action::SwitchRules(c)) => format!("rules version {}", c.version),
+        Some(Action::Issue(c)) => format!("issue {} MAI for {:?}", wire_mai(&c.amount), c.reference),
+        Some(Action::Redeem(c)) => format!("redeem {} MAI for {:?}", wire_mai(&c.amount), c.reference),
+        Some(Action::Grant(c)) => {
+            let (amount, to) = (wire_mai(&c.amount), hex::encode(&c.to));
+            format!("grant {amount} MAI out of {} to {to} for {:?}", c.budget, c.reference)
+        }
         Some(Action::SetMinimumBalance(c)) => format!("minimum balance {} MAI", wire_mai(&c.amount)),
     }
 }

@@ -33,6 +33,7 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
             Ok(())
         }
         ClusterVerb::Status => status(desk).await,
+        ClusterVerb::Economy { reference } => super::economy::show(desk, reference).await,
         ClusterVerb::Snapshot(verb) => super::snapshot::run(desk, verb).await,
         ClusterVerb::Add { node } => {
             let v1::GenesisNode { key, grpc, web, .. } = named(0, &node)?;
@@ -95,6 +96,7 @@ fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
         admin_threshold: args.admin_threshold,
         limits: None,
         minimum_balance: crate::money::parse_mai(&args.minimum_balance)?.to_string(),
+        economy: super::economy::of_genesis(&args.economy)?,
     })
 }
 

@@ -3,8 +3,8 @@
 use super::convert;
 use crate::{history::HistoryError, shared::Shared};
 use matrixai_proto::v1::{
-    Account, GetAccountRequest, GetStatementReply, GetStatementRequest, ListAccountsReply, ListAccountsRequest,
-    ListHoldsReply, ListHoldsRequest, accounts_server::Accounts,
+    Account, GetAccountRequest, GetEconomyReply, GetEconomyRequest, GetStatementReply, GetStatementRequest,
+    ListAccountsReply, ListAccountsRequest, ListHoldsReply, ListHoldsRequest, accounts_server::Accounts,
 };
 use matrixai_state::{
     Signer, State,
@@ -78,6 +78,11 @@ impl Accounts for AccountsService {
         let limit = convert::limit(limit, convert::LIST_DEFAULT);
         let holds = state.holds_of(id, after).take(limit).map(convert::hold).collect();
         Ok(Response::new(ListHoldsReply { holds }))
+    }
+
+    async fn get_economy(&self, request: Request<GetEconomyRequest>) -> Result<Response<GetEconomyReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        Ok(Response::new(convert::economy(&state, &request.into_inner().reference)))
     }
 }
 

@@ -4,12 +4,14 @@
 
 mod admin;
 mod drilling;
+mod economy;
 mod jobs;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use admin::policy;
 pub(crate) use drilling::{drilling, unit};
+pub(crate) use economy::economy;
 pub(crate) use jobs::{closed, job, jobs, spec};
 
 use crate::history::Record;
@@ -17,6 +19,7 @@ use matrixai_proto::v1;
 use matrixai_state::{
     State,
     accounts::AccountRow,
+    effect::Reference,
     ids::{AccountId, MachineId},
     ledger::two_phase::HeldTransfer,
     machines::{Inventory, MachineRow},
@@ -77,7 +80,7 @@ pub(crate) fn account(row: &AccountRow) -> v1::Account {
 
 /// A line of a statement.
 pub(crate) fn movement(record: Record) -> v1::Movement {
-    v1::Movement {
+    let mut wire = v1::Movement {
         sequence: record.sequence,
         index: record.index,
         now_ms: record.now_ms,
@@ -88,10 +91,17 @@ pub(crate) fn movement(record: Record) -> v1::Movement {
         held_change: record.held_change.to_string(),
         balance: record.balance.to_string(),
         held: record.held.to_string(),
-        job: record.job.map(|id| id.0.to_vec()).unwrap_or_default(),
         memo: record.memo,
-        hold: record.hold.map(|id| id.0.to_vec()).unwrap_or_default(),
+        ..v1::Movement::default()
+    };
+    match record.reference {
+        None => {}
+        Some(Reference::Job(id)) => wire.job = id.0.to_vec(),
+        Some(Reference::Hold(id)) => wire.hold = id.0.to_vec(),
+        Some(Reference::Epoch(epoch)) => wire.epoch = epoch,
+        Some(Reference::Proposal(id)) => wire.proposal = id.0.to_vec(),
     }
+    wire
 }
 
 /// Money that one account has set aside for another.

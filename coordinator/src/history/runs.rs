@@ -11,10 +11,7 @@ use super::{
     Record,
     store::{Row, Store, StoreError},
 };
-use matrixai_state::{
-    Movement,
-    ids::{AccountId, HoldId, JobId},
-};
+use matrixai_state::{Movement, effect::Reference, ids::AccountId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -68,8 +65,7 @@ struct Rest<Text> {
     held_change: i128,
     balance: u128,
     held: u128,
-    job: Option<JobId>,
-    hold: Option<HoldId>,
+    reference: Option<Reference>,
     memo: Text,
 }
 
@@ -89,8 +85,7 @@ impl Rows {
             held_change: movement.held_change,
             balance: movement.balance.units(),
             held: movement.held.units(),
-            job: movement.job(),
-            hold: movement.hold(),
+            reference: movement.reference,
             memo: movement.memo.as_deref().unwrap_or_default(),
         };
         self.bytes = postcard::to_extend(&rest, std::mem::take(&mut self.bytes)).map_err(malformed)?;
@@ -257,8 +252,7 @@ fn record(place: Place, rest: &[u8]) -> Result<Record, StoreError> {
         held_change: rest.held_change,
         balance: rest.balance,
         held: rest.held,
-        job: rest.job,
-        hold: rest.hold,
+        reference: rest.reference,
         memo: rest.memo,
     })
 }

@@ -118,7 +118,7 @@ pub(crate) fn propose(state: &mut State, ctx: &mut Context, proposer: AccountId,
     let approvals = if approves { vec![proposer] } else { Vec::new() };
     let row = ProposalRow { id, proposer, action, approvals, made_ms: ctx.now_ms, expires_ms };
     if reached(state, &row.approvals) {
-        return match row.action.perform(state, ctx) {
+        return match row.action.perform(state, ctx, id) {
             Ok(()) => Outcome::made(id),
             Err(refusal) => refusal.into(),
         };
@@ -155,7 +155,7 @@ pub(crate) fn approve(state: &mut State, ctx: &mut Context, admin: AccountId, cm
         return Outcome::DONE;
     }
     let action = row.action.clone();
-    if let Err(refusal) = action.check(state).and_then(|()| action.perform(state, ctx)) {
+    if let Err(refusal) = action.check(state).and_then(|()| action.perform(state, ctx, cmd.proposal)) {
         return refusal.into();
     }
     close(state, cmd.proposal);

@@ -16,6 +16,7 @@ use crate::{
     },
     genesis::{self, NODES_MAX},
     ids::{AccountId, CommandId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
+    ledger::supply::{Budget, Deed},
     machines::{Gpu, Inventory},
     market::{OrderTerms, query::Query},
     money::Money,
@@ -454,6 +455,22 @@ fn action(wire: v1::admin_action::Kind) -> Result<Action, Refusal> {
         Kind::PublishCampaign(c) => Action::PublishCampaign(campaign(&c)?),
         Kind::SwitchRules(c) => Action::SwitchRules(c.version),
         Kind::SetMinimumBalance(c) => Action::SetMinimumBalance(money("amount", &c.amount)?),
+        Kind::Issue(c) => {
+            Action::Money { deed: Deed::Issue, amount: money("amount", &c.amount)?, reference: c.reference }
+        }
+        Kind::Redeem(c) => {
+            Action::Money { deed: Deed::Redeem, amount: money("amount", &c.amount)?, reference: c.reference }
+        }
+        Kind::Grant(c) => {
+            let from = match c.budget.as_str() {
+                "treasury" => Budget::Treasury,
+                "subsidy" => Budget::Subsidy,
+                "campaigns" => Budget::Campaigns,
+                _ => return Err(malformed("the budget must be treasury, subsidy or campaigns")),
+            };
+            let deed = Deed::Grant { from, to: AccountId(array("to", &c.to)?) };
+            Action::Money { deed, amount: money("amount", &c.amount)?, reference: c.reference }
+        }
     })
 }
 

@@ -1,10 +1,11 @@
 //! What applying an entry leaves behind besides the new state: hints to act on, news for people, lines of statements.
 
 use crate::{
-    ids::{AccountId, CommandId, HoldId, JobId, Key, MachineId},
+    ids::{AccountId, CommandId, HoldId, JobId, Key, MachineId, ProposalId},
     money::Money,
     outcome::Outcome,
 };
+use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref, sync::Arc};
 
 /// A hint to act. At least once, and recomputable from the state: a new leader asks `owed()` and the beacon instead.
@@ -63,6 +64,16 @@ pub enum Cause {
     HoldVoided,
     /// Given back because nobody decided in time.
     HoldLapsed,
+    /// Made at an epoch's close, as genesis says.
+    Emission,
+    /// Made by the admins for the issuer.
+    Issue,
+    /// Burned by the admins out of the issuer's account.
+    Redeem,
+    /// The share of a fee that is burned.
+    Burn,
+    /// Paid by the admins out of a budget.
+    Grant,
 }
 
 impl Cause {
@@ -80,6 +91,11 @@ impl Cause {
             Cause::HoldPosted => "hold_posted",
             Cause::HoldVoided => "hold_voided",
             Cause::HoldLapsed => "hold_lapsed",
+            Cause::Emission => "emission",
+            Cause::Issue => "issue",
+            Cause::Redeem => "redeem",
+            Cause::Burn => "burn",
+            Cause::Grant => "grant",
         }
     }
 }
@@ -140,12 +156,16 @@ impl fmt::Debug for Memo {
 }
 
 /// What a movement belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reference {
     /// A job's money.
     Job(JobId),
     /// A transfer in two phases.
     Hold(HoldId),
+    /// An epoch's close.
+    Epoch(u64),
+    /// What admins decided.
+    Proposal(ProposalId),
 }
 
 /// One change of one account: a line of its statement. Over all movements ever, the changes sum to minted − burned.
@@ -169,7 +189,7 @@ pub struct Movement {
     pub held: Money,
     /// What it belongs to.
     pub reference: Option<Reference>,
-    /// A transfer's or hold's memo; never an empty one.
+    /// A transfer's or hold's memo, or an external reference; never an empty one.
     pub memo: Option<Memo>,
 }
 
@@ -178,15 +198,7 @@ impl Movement {
     pub const fn job(&self) -> Option<JobId> {
         match self.reference {
             Some(Reference::Job(job)) => Some(job),
-            Some(Reference::Hold(_)) | None => None,
-        }
-    }
-
-    /// The hold concerned, of a transfer in two phases.
-    pub const fn hold(&self) -> Option<HoldId> {
-        match self.reference {
-            Some(Reference::Hold(hold)) => Some(hold),
-            Some(Reference::Job(_)) | None => None,
+            Some(Reference::Hold(_) | Reference::Epoch(_) | Reference::Proposal(_)) | None => None,
         }
     }
 }

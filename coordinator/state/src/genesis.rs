@@ -2,7 +2,9 @@
 //! `admin.rs` and `nodes.rs`.
 
 use crate::{
+    economy::Economy,
     ids::{Hash, Key, NodeId, hex},
+    ledger::supply,
     limits::Limits,
     money::Money,
 };
@@ -72,6 +74,8 @@ pub struct Genesis {
     pub limits: Limits,
     /// What every account must keep.
     pub minimum_balance: Money,
+    /// Where money comes from besides the faucet, and where it ends.
+    pub economy: Economy,
 }
 
 /// Why bytes are no genesis of this version.
@@ -134,6 +138,7 @@ impl Genesis {
                 "" => Money::ZERO,
                 text => money("minimum_balance", text)?,
             },
+            economy: wire.economy.as_ref().map(Economy::read).transpose()?.unwrap_or_default(),
         };
         genesis.check()?;
         Ok(genesis)
@@ -159,6 +164,9 @@ impl Genesis {
         if faucet && !self.test_network {
             return Err(field("faucet_total", "must be 0 where the network is not a test network"));
         }
+        if supply::promised(&self.economy, self.faucet_total).is_none() {
+            return Err(field("faucet_total", "and the emission exceed all the money there can be"));
+        }
         let mut seen = BTreeSet::new();
         for node in &self.nodes {
             in_range("a node's id", node.id.0, 1, u64::MAX)?;
@@ -169,7 +177,8 @@ impl Genesis {
             once(&mut seen, "address", node.grpc.clone())?;
             once(&mut seen, "address", node.web.clone())?;
         }
-        self.admin_keys.iter().try_for_each(|key| once(&mut seen, "key", hex(key)))
+        let keys = self.admin_keys.iter().chain(&self.economy.issuer);
+        keys.into_iter().try_for_each(|key| once(&mut seen, "key", hex(key)))
     }
 }
 
@@ -184,11 +193,11 @@ pub(crate) fn limits(wire: &v1::Limits) -> Limits {
     Limits { commands_per_s, burst, open_max, storage_bytes }
 }
 
-fn hash(name: &'static str, bytes: &[u8]) -> Result<Hash, GenesisError> {
+pub(crate) fn hash(name: &'static str, bytes: &[u8]) -> Result<Hash, GenesisError> {
     bytes.try_into().map_err(|_| field(name, format_args!("has {} bytes, must have 32", bytes.len())))
 }
 
-fn money(name: &'static str, text: &str) -> Result<Money, GenesisError> {
+pub(crate) fn money(name: &'static str, text: &str) -> Result<Money, GenesisError> {
     Money::parse(text).ok_or_else(|| field(name, format_args!("{text:?} is not an amount of minor units")))
 }
 
@@ -196,7 +205,7 @@ fn check_text(name: &'static str, text: &str) -> Result<(), GenesisError> {
     in_range(name, text.len() as u64, 1, TEXT_BYTES_MAX as u64)
 }
 
-fn in_range(name: &'static str, value: u64, min: u64, max: u64) -> Result<(), GenesisError> {
+pub(crate) fn in_range(name: &'static str, value: u64, min: u64, max: u64) -> Result<(), GenesisError> {
     if (min..=max).contains(&value) {
         Ok(())
     } else {
@@ -208,6 +217,6 @@ fn once(seen: &mut BTreeSet<(&'static str, String)>, what: &'static str, value: 
     if seen.insert((what, value.clone())) { Ok(()) } else { Err(GenesisError::Twice { what, value }) }
 }
 
-fn field(field: &'static str, problem: impl ToString) -> GenesisError {
+pub(crate) fn field(field: &'static str, problem: impl ToString) -> GenesisError {
     GenesisError::Field { field, problem: problem.to_string() }
 }

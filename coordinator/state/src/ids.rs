@@ -97,9 +97,19 @@ impl AccountId {
     pub const TREASURY: AccountId = AccountId::system(b"treasury");
     /// Names the faucet in statements.
     pub const FAUCET: AccountId = AccountId::system(b"faucet");
+    /// Budget of what the network adds to prices.
+    pub const SUBSIDY: AccountId = AccountId::system(b"subsidy");
+    /// Budget of drilling campaigns.
+    pub const CAMPAIGNS: AccountId = AccountId::system(b"campaigns");
     /// Every system account with its name.
-    pub const SYSTEM: [(AccountId, &'static str); 4] =
-        [(Self::MINT, "mint"), (Self::BURN, "burn"), (Self::TREASURY, "treasury"), (Self::FAUCET, "faucet")];
+    pub const SYSTEM: [(AccountId, &'static str); 6] = [
+        (Self::MINT, "mint"),
+        (Self::BURN, "burn"),
+        (Self::TREASURY, "treasury"),
+        (Self::FAUCET, "faucet"),
+        (Self::SUBSIDY, "subsidy"),
+        (Self::CAMPAIGNS, "campaigns"),
+    ];
 
     /// The account that a key opens.
     pub fn of_key(cluster_id: &Hash, key: &Key) -> Self {

@@ -7,7 +7,7 @@ use crate::{
     expiry::Timer,
     ids::AccountId,
     jobs,
-    ledger::two_phase,
+    ledger::{supply, two_phase},
     market::OfferStatus,
     money::Money,
     state::{KeyOwner, State},
@@ -40,7 +40,7 @@ impl State {
         ensure(all.is_some() && all == self.minted().checked_sub(self.burned()), || {
             format!("minted {} - burned {} is not the sum of accounts {all:?}", self.minted(), self.burned())
         })?;
-        ensure(self.minted() <= self.genesis.faucet_total, || "more was minted than genesis allows".to_owned())
+        supply::check_supply(self)
     }
 
     /// An account's held money is what remains of its holds; a closed hold has nothing left.

@@ -1,14 +1,15 @@
 //! The ledger: the only place where a balance changes.
 //!
-//! Every function here is all or nothing, and every change it makes leaves a [`Movement`]. Money appears in
-//! `mint` alone and never disappears yet, so minted − burned = Σ (balance + held) after every command; an account's
-//! `held` is the sum of what remains of its holds.
+//! Every function here is all or nothing, and every change it makes leaves a [`Movement`]. Money appears and
+//! disappears in `ledger/supply.rs` alone, so minted − burned = Σ (balance + held) after every command; an account's `held` is
+//! the sum of what remains of its holds.
 //!
 //! A hold belongs to one job: `hold_for_job` → `release`* → (`pay_from_hold` | `fee_from_hold`)* → `refund`,
 //! which closes it. A closed hold stays as the job's receipt: held = paid + fees + refunded. What people hold for each other
 //! is in `ledger/two_phase.rs`, and where they are kept in `ledger/holds.rs`.
 
 pub(crate) mod holds;
+pub mod supply;
 pub mod two_phase;
 
 use crate::{
@@ -83,7 +84,7 @@ pub(crate) fn faucet_draw(state: &mut State, ctx: &mut Context, account: Account
     if drawn.is_none_or(|drawn| drawn > state.genesis.faucet_daily) {
         return Refusal::FaucetDaily.into();
     }
-    let total = state.head.minted.checked_add(cmd.amount);
+    let total = state.head.supply.from_faucet.checked_add(cmd.amount);
     if total.is_none_or(|total| total > state.genesis.faucet_total) {
         return Refusal::FaucetExhausted.into();
     }
@@ -95,7 +96,7 @@ pub(crate) fn faucet_draw(state: &mut State, ctx: &mut Context, account: Account
     }
     row.draws.push((ctx.now_ms, cmd.amount));
     state.faucet.insert(account, row);
-    mint(state, ctx, account, cmd.amount);
+    supply::faucet(state, ctx, account, cmd.amount);
     Outcome::DONE
 }
 
@@ -228,7 +229,7 @@ pub(crate) fn pay_from_hold(
     amount
 }
 
-/// Charges a fee to a job's hold for the treasury and returns what was charged: never more than remains on hold.
+/// Charges a fee to a job's hold for the treasury, which burns the share that genesis says, and returns what was charged: never more than remains on hold.
 pub(crate) fn fee_from_hold(state: &mut State, ctx: &mut Context, job: JobId, amount: Money) -> Money {
     let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return Money::ZERO };
     let amount = amount.at_most(row.remaining());
@@ -243,6 +244,7 @@ pub(crate) fn fee_from_hold(state: &mut State, ctx: &mut Context, job: JobId, am
         return amount;
     }
     from_hold(state, ctx, payer, AccountId::TREASURY, amount, about);
+    supply::burn_share(state, ctx, amount, Reference::Job(job));
     amount
 }
 
@@ -259,13 +261,6 @@ pub(crate) fn refund(state: &mut State, ctx: &mut Context, job: JobId) -> Money 
         change(state, ctx, payer, Change::Release(amount), about);
     }
     amount
-}
-
-/// Makes money: the faucet's, within its limits, which the caller has checked.
-fn mint(state: &mut State, ctx: &mut Context, to: AccountId, amount: Money) {
-    state.head.minted = state.head.minted.checked_add(amount).expect("the faucet's total limits what is minted");
-    let about = About { cause: Cause::Faucet, counterparty: Some(AccountId::FAUCET), reference: None, memo: None };
-    change(state, ctx, to, Change::GainBalance(amount), about);
 }
 
 fn from_hold(state: &mut State, ctx: &mut Context, payer: AccountId, to: AccountId, amount: Money, about: About<'_>) {

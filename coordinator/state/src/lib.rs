@@ -27,6 +27,7 @@ pub mod command;
 mod context;
 pub mod decode;
 pub mod drilling;
+pub mod economy;
 pub mod effect;
 mod envelopes;
 mod expiry;

@@ -1,7 +1,7 @@
 //! Money: whole minor units, checked arithmetic, and the two roundings that a rent needs.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 /// Minor units of one MAI.
 pub const MAI: u128 = 1_000_000_000;
@@ -84,6 +84,45 @@ impl Money {
         self.0.checked_mul(basis_points.into()).and_then(|product| product.checked_div(BASIS)).and_then(Money::minor)
     }
 
+    /// This many times the amount. `None` on overflow.
+    pub(crate) fn times(self, count: u64) -> Option<Money> {
+        self.0.checked_mul(count.into()).and_then(Money::minor)
+    }
+
+    /// Halved so many times, rounded down.
+    pub(crate) fn halved(self, times: u64) -> Money {
+        Money(u32::try_from(times).ok().and_then(|times| self.0.checked_shr(times)).unwrap_or(0))
+    }
+
+    /// Splits the amount by weights, by largest remainder: each part is rounded down, and what is left goes, a unit each, to
+    /// those that lost most by that, of equal ones to the first. The parts sum to the amount exactly; without any weight all
+    /// of it is the first part.
+    pub fn split<const PARTS: usize>(self, weights: [u32; PARTS]) -> [Money; PARTS] {
+        let whole = weights.iter().fold(0_u128, |sum, weight| sum.saturating_add((*weight).into()));
+        let mut parts = [Money::ZERO; PARTS];
+        if whole == 0 {
+            parts.iter_mut().take(1).for_each(|first| *first = self);
+            return parts;
+        }
+        // At most 10^27 times 2^32: far below 2^128.
+        let product = |weight: u32| self.0.saturating_mul(weight.into());
+        let mut order: Vec<(Reverse<u128>, usize)> = Vec::with_capacity(PARTS);
+        let mut left = self.0;
+        for (place, (part, weight)) in parts.iter_mut().zip(weights).enumerate() {
+            part.0 = product(weight).checked_div(whole).unwrap_or(0);
+            left = left.saturating_sub(part.0);
+            order.push((Reverse(product(weight).checked_rem(whole).unwrap_or(0)), place));
+        }
+        order.sort_unstable();
+        for (_, place) in order {
+            if let Some(part) = parts.get_mut(place).filter(|_| left > 0) {
+                part.0 = part.0.saturating_add(1);
+                left = left.saturating_sub(1);
+            }
+        }
+        parts
+    }
+
     /// This amount as a positive change. Lossless: [`Money::MAX`] is far below 2^127.
     pub(crate) fn gain(self) -> i128 {
         i128::try_from(self.0).expect("no amount exceeds Money::MAX")
@@ -155,6 +194,24 @@ mod tests {
         assert_eq!(money(101).fee_held(100), Some(money(2)));
         assert_eq!(money(199).fee_paid(100), Some(money(1)));
         assert_eq!(Money::MAX.rent_held(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_split_sums_exactly_and_favours_the_largest_remainder() {
+        for (amount, weights, parts) in [
+            (10, [1, 1, 1], [4, 3, 3]),
+            (10, [5_000, 3_000, 2_000], [5, 3, 2]),
+            (1, [1, 2, 2], [0, 1, 0]),
+            (99, [5_000, 2_501, 2_499], [49, 25, 25]),
+            (7, [0, 0, 0], [7, 0, 0]),
+            (0, [1, 2, 3], [0, 0, 0]),
+        ] {
+            let split = money(amount).split(weights);
+            assert_eq!(split.map(Money::units), parts, "{amount} by {weights:?}");
+            assert_eq!(split.iter().map(|part| part.units()).sum::<u128>(), amount);
+        }
+        let split = Money::MAX.split([u32::MAX, 1, 7]);
+        assert_eq!(split.iter().map(|part| part.units()).sum::<u128>(), Money::MAX.units());
     }
 
     #[test]

@@ -259,6 +259,12 @@ refusals! {
     // Of the envelope; appeared later.
     LinkedRefused = 10, "linked_refused", "another command of this envelope was refused, and they are linked: all or nothing";
     TooManyLinked = 11, "too_many_linked", "one log entry takes only so many linked envelopes; send the same envelope again shortly";
+
+    // 210–219: the economy.
+    NoIssuer = 210, "no_issuer", "genesis names no issuer: nothing can be issued or redeemed";
+    IssueCap = 211, "issue_cap", "more would be issued and not redeemed than genesis allows";
+    ReferenceUsed = 212, "reference_used", "something was done under this reference already; it is never done twice";
+    BadReference = 213, "bad_reference", "an external reference has 1 to 64 bytes";
 }
 
 /// The sentence, and what in particular was wrong.

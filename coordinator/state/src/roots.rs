@@ -7,6 +7,7 @@ use crate::{
     context::Context,
     effect::Effect,
     ids::{Hash, NodeId},
+    ledger::supply,
     outcome::{Outcome, Refusal},
     state::State,
 };
@@ -74,6 +75,7 @@ pub(crate) fn beat_applied(state: &mut State, ctx: &mut Context, number: u64) {
     if let Some(old) = epoch.checked_sub(EPOCHS_KEPT) {
         state.epochs.remove(&old);
     }
+    supply::emit(state, ctx, epoch);
     ctx.effect(Effect::RootDue { epoch, index: ctx.index });
 }
 
@@ -116,6 +118,11 @@ impl State {
         let attested = |row: &EpochRow, node: &NodeId| row.attested.iter().any(|said| said.node == *node);
         let whole = |row: &&EpochRow| row.voters.iter().all(|node| !self.takes_part(*node) || attested(row, node));
         self.epochs.iter().rev().map(|(_, row)| row).filter(|row| !row.attested.is_empty()).find(whole)
+    }
+
+    /// How many epochs have closed.
+    pub fn closed_epochs(&self) -> u64 {
+        self.beacon.number.checked_div(self.genesis.epoch_beats.into()).unwrap_or(0)
     }
 
     /// The closed epochs that are kept, oldest first.

@@ -28,6 +28,7 @@ use crate::{
     ledger::{
         self, FaucetRow, HoldRow,
         holds::Holds,
+        supply::{ExternalRow, Supply},
         two_phase::{self, NewHold},
     },
     limits::{Limits, RateRow},
@@ -112,6 +113,7 @@ pub(crate) struct Head {
     /// Money ever made and unmade.
     pub(crate) minted: Money,
     pub(crate) burned: Money,
+    pub(crate) supply: Supply,
     /// Movements ever made.
     pub(crate) movements: u64,
     /// Offers and orders ever placed.
@@ -253,6 +255,8 @@ state! {
         held_transfers: Holds,
         holds_of: Table<(Place, HoldId), (), 64>,
         hold_expiry: Table<(u64, Place), (), 128>,
+        // What admins did with money, by the hash of the reference outside.
+        external: Table<Hash, ExternalRow>,
     }
 }
 
@@ -275,12 +279,15 @@ impl State {
             state.nodes.insert(node.id, NodeRow::of_genesis(node));
             state.keys.insert(node.key, KeyOwner::Node(node.id));
         }
-        for key in &genesis.admin_keys {
+        let admins = genesis.admin_keys.iter().map(|key| (key, AccountRole::Admin));
+        for (key, role) in admins.chain(genesis.economy.issuer.iter().map(|key| (key, AccountRole::User))) {
             let id = AccountId::of_key(&state.cluster_id, key);
-            state.accounts.insert(id, AccountRow::new(id, Some(*key), AccountRole::Admin, genesis.created_ms));
+            state.accounts.insert(id, AccountRow::new(id, Some(*key), role, genesis.created_ms));
             let place = state.accounts.find(&id).expect("the row was put there just now");
             state.keys.insert(*key, KeyOwner::Account(id, place));
-            state.staff.insert(id, AccountRole::Admin);
+            if role == AccountRole::Admin {
+                state.staff.insert(id, role);
+            }
         }
         Ok(state)
     }

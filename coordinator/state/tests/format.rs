@@ -61,6 +61,9 @@ const ACTIONS: &[&str] = &[
     "campaign units=9 redundancy=3",
     "rules version=2",
     "minimum amount=5MAI",
+    "issue amount=5MAI ref=wire-7",
+    "redeem amount=5MAI ref=wire-8",
+    "grant from=subsidy to=alice amount=5MAI ref=grant-9",
 ];
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Founding, key};
-use matrixai_proto::v1::{Genesis, Limits};
+use matrixai_proto::v1::{Economy, Genesis, Limits};
 use matrixai_state::State;
 use prost::Message;
 
@@ -21,13 +21,27 @@ fn an_ordinary_genesis_is_read() {
     assert_eq!(state.majority(), 2);
     assert_eq!((state.policy().admin_threshold, state.rules_version()), (1, 1));
     assert_eq!(state.index(), 0);
-    assert_eq!(state.accounts().count(), 5, "four of the system and one admin");
+    assert_eq!(state.accounts().count(), 7, "six of the system and one admin");
     state.check_invariants().unwrap();
 }
 
 #[test]
 fn each_mistake_is_named() {
+    let economy = |change: fn(&mut Economy)| {
+        let mut economy = Economy { emission: "100".into(), halving_epochs: 3, ..Economy::default() };
+        change(&mut economy);
+        error_of(|g| g.economy = Some(economy))
+    };
     let cases: Vec<(&str, String)> = vec![
+        ("economy.emission", economy(|e| e.emission = "x".into())),
+        ("economy.emission would exceed", economy(|e| e.emission = "500000000000000000000000000".into())),
+        ("and the emission exceed", economy(|e| e.emission = "166666666666666666666666666".into())),
+        ("economy.halving_epochs", economy(|e| e.halving_epochs = 0)),
+        ("economy.subsidy_bp and campaign_bp", economy(|e| (e.subsidy_bp, e.campaign_bp) = (5_001, 5_000))),
+        ("economy.burn_bp", economy(|e| e.burn_bp = 10_001)),
+        ("economy.issue_max must be 0", economy(|e| e.issue_max = "1".into())),
+        ("economy.issuer has 5 bytes", economy(|e| e.issuer = vec![1; 5])),
+        ("genesis names key", economy(|e| e.issuer = key("admin").to_vec())),
         ("genesis has format 2, this version reads format 1", error_of(|g| g.format = 2)),
         ("network", error_of(|g| g.network.clear())),
         ("the number of nodes", error_of(|g| g.nodes.clear())),

@@ -65,6 +65,9 @@ const SHAPES: &[&str] = &[
     "propose do=campaign units=N redundancy=N",
     "propose do=rules version=N",
     "propose do=minimum amount=P",
+    "propose do=issue amount=P ref=A",
+    "propose do=redeem amount=P ref=R",
+    "propose do=grant from=campaigns to=A amount=P ref=M",
     "approve proposal=X",
     "take_back proposal=X",
     "transfer to=A amount=P open=1",
@@ -188,7 +191,16 @@ fn take(world: &mut World, step: &Step) {
 
 /// Accounts, machines and offers that most commands need to get anywhere.
 fn furnished() -> World {
-    let mut world = World::new(&Founding::default());
+    let economy = v1::Economy {
+        emission: "1000003".into(),
+        halving_epochs: 2,
+        subsidy_bp: 3_333,
+        campaign_bp: 3_333,
+        burn_bp: 1_234,
+        issuer: common::key("bank").to_vec(),
+        issue_max: "50000000000".into(),
+    };
+    let mut world = World::new(&Founding { economy: Some(economy), ..Founding::default() });
     for (who, machine) in [("alice", "m1"), ("bob", "m2"), ("carol", "m3")] {
         let say = |world: &World, text: &str| command_of(world, who, text, "furnished");
         let kinds = vec![

@@ -6,6 +6,7 @@ use matrixai_state::{
     accounts::AccountRole,
     admin::{Action, ProposalRow},
     ids::AccountId,
+    ledger::supply::Deed,
     limits::Limits,
     nodes::NodeRow,
 };
@@ -95,6 +96,17 @@ fn action(action: &Action) -> Kind {
         Action::SwitchRules(version) => Kind::SwitchRules(v1::SwitchRules { version: *version }),
         Action::SetMinimumBalance(amount) => {
             Kind::SetMinimumBalance(v1::SetMinimumBalance { amount: amount.to_string() })
+        }
+        Action::Money { deed, amount, reference } => {
+            let (amount, reference) = (amount.to_string(), reference.clone());
+            match deed {
+                Deed::Issue => Kind::Issue(v1::Issue { amount, reference }),
+                Deed::Redeem => Kind::Redeem(v1::Redeem { amount, reference }),
+                Deed::Grant { from, to } => {
+                    let budget = from.as_str().to_owned();
+                    Kind::Grant(v1::Grant { budget, to: to.0.to_vec(), amount, reference })
+                }
+            }
         }
     }
 }

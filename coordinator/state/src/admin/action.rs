@@ -7,7 +7,8 @@ use crate::{
     context::Context,
     drilling,
     genesis::{ADMINS_MAX, FEE_BP_MAX},
-    ids::{AccountId, Key, NodeId},
+    ids::{AccountId, Key, NodeId, ProposalId},
+    ledger::supply::{self, Deed},
     limits::Limits,
     money::Money,
     nodes::{self, Standing},
@@ -66,6 +67,15 @@ pub enum Action {
     SwitchRules(u32),
     /// 11: what every account must keep.
     SetMinimumBalance(Money),
+    /// 12 to 14: money is made, burned, or paid out of a budget.
+    Money {
+        /// Which of it.
+        deed: Deed,
+        /// How much.
+        amount: Money,
+        /// What it answers to outside.
+        reference: String,
+    },
 }
 
 impl Action {
@@ -82,7 +92,8 @@ impl Action {
             | Action::SetRole { .. }
             | Action::SetThreshold(_)
             | Action::SwitchRules(_)
-            | Action::SetMinimumBalance(_) => Right::ProposeAnything,
+            | Action::SetMinimumBalance(_)
+            | Action::Money { .. } => Right::ProposeAnything,
         }
     }
 
@@ -106,14 +117,15 @@ impl Action {
                 Err(Refusal::BadRulesVersion)
             }
             Action::SwitchRules(version) => nodes::check_announced(state, *version),
+            Action::Money { deed, amount, reference } => supply::check(state, deed, *amount, reference),
         }
     }
 
-    /// Does it; [`Action::check`] has passed on this very state.
+    /// Does it for a proposal; [`Action::check`] has passed on this very state.
     ///
     /// # Errors
     /// `id_reused`, for a campaign whose id was made before; nothing has changed then.
-    pub(super) fn perform(&self, state: &mut State, ctx: &mut Context) -> Result<(), Refusal> {
+    pub(super) fn perform(&self, state: &mut State, ctx: &mut Context, proposal: ProposalId) -> Result<(), Refusal> {
         match self {
             Action::AddNode { key, grpc, web } => nodes::add(state, ctx, *key, grpc, web),
             Action::PromoteNode(node) => nodes::set_standing(state, ctx, *node, Standing::Voter),
@@ -138,6 +150,9 @@ impl Action {
             Action::SetMinimumBalance(amount) => {
                 state.policy.minimum_balance = *amount;
                 ctx.event("policy.minimum", [0; 20], format!("Every account keeps {amount} minor units."));
+            }
+            Action::Money { deed, amount, reference } => {
+                supply::perform(state, ctx, deed, *amount, reference, proposal);
             }
         }
         Ok(())

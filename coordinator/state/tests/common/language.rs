@@ -85,6 +85,7 @@ fn genesis(args: &Args<'_>) -> Founding {
         admin_threshold: args.number("threshold", default.admin_threshold.into()) as u32,
         limits: admin::limits(args),
         minimum_balance: args.amount("minimum", default.minimum_balance),
+        economy: admin::economy(args),
     }
 }
 
@@ -468,6 +469,10 @@ fn see(world: &World, rest: &str, place: &str) {
         "money" => {
             fields.insert("minted", world.state.minted().to_string());
             fields.insert("burned", world.state.burned().to_string());
+            let supply = world.state.supply();
+            fields.insert("emitted", supply.emitted.to_string());
+            fields.insert("issued", supply.issued.to_string());
+            fields.insert("redeemed", supply.redeemed.to_string());
         }
         "book" => {
             fields.insert("offers", world.state.open_offers().count().to_string());

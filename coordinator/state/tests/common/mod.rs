@@ -32,6 +32,7 @@ pub struct Founding {
     pub admin_threshold: u32,
     pub limits: v1::Limits,
     pub minimum_balance: u128,
+    pub economy: Option<v1::Economy>,
 }
 
 impl Default for Founding {
@@ -48,6 +49,7 @@ impl Default for Founding {
             admin_threshold: 0,
             limits: v1::Limits::default(),
             minimum_balance: 0,
+            economy: None,
         }
     }
 }
@@ -80,6 +82,7 @@ impl Founding {
             admin_threshold: self.admin_threshold,
             limits: (self.limits != v1::Limits::default()).then_some(self.limits),
             minimum_balance: if self.minimum_balance == 0 { String::new() } else { self.minimum_balance.to_string() },
+            economy: self.economy.clone(),
         }
     }
 }
@@ -203,7 +206,8 @@ impl World {
             panic!("entry {index}: {broken}");
         }
         self.moved += applied.movements.iter().map(|m| m.balance_change + m.held_change).sum::<i128>();
-        assert_eq!(self.moved, self.state.minted().units() as i128, "movements sum to what was made");
+        let made = self.state.minted().units() as i128 - self.state.burned().units() as i128;
+        assert_eq!(self.moved, made, "movements sum to what was made and not burned");
         self.log.push((index, entry));
         self.last = applied;
         &self.last

@@ -2,7 +2,7 @@
 
 use super::{
     super::{World, key},
-    Args, campaign,
+    Args, campaign, plain,
 };
 use matrixai_proto::v1;
 
@@ -13,6 +13,20 @@ pub(super) fn limits(args: &Args<'_>) -> v1::Limits {
         open_max: args.number("open_max", 0) as u32,
         storage_bytes: args.number("storage", 0),
     }
+}
+
+/// `genesis emission=100 halving=3 subsidy_bp=2500 campaign_bp=2500 burn_bp=5000 issuer=bank issue_max=10MAI`
+pub(super) fn economy(args: &Args<'_>) -> Option<v1::Economy> {
+    let economy = v1::Economy {
+        emission: args.get("emission").map(plain).unwrap_or_default(),
+        halving_epochs: args.number("halving", 0),
+        subsidy_bp: args.number("subsidy_bp", 0) as u32,
+        campaign_bp: args.number("campaign_bp", 0) as u32,
+        burn_bp: args.number("burn_bp", 0) as u32,
+        issuer: args.get("issuer").map_or_else(Vec::new, |name| key(name).to_vec()),
+        issue_max: args.get("issue_max").map(plain).unwrap_or_default(),
+    };
+    (economy != v1::Economy::default()).then_some(economy)
 }
 
 /// `propose do=add_node key=n4 port=1004`
@@ -42,6 +56,20 @@ pub(super) fn action(world: &World, args: &Args<'_>) -> v1::admin_action::Kind {
         "campaign" => Kind::PublishCampaign(campaign(args)),
         "rules" => Kind::SwitchRules(v1::SwitchRules { version: args.number("version", 2) as u32 }),
         "minimum" => Kind::SetMinimumBalance(v1::SetMinimumBalance { amount: args.money("amount", "0") }),
+        "issue" => Kind::Issue(v1::Issue { amount: args.money("amount", "0"), reference: reference(args) }),
+        "redeem" => Kind::Redeem(v1::Redeem { amount: args.money("amount", "0"), reference: reference(args) }),
+        "grant" => Kind::Grant(v1::Grant {
+            budget: args.get("from").unwrap_or("treasury").to_owned(),
+            to: world.account(args.need("to")).0.to_vec(),
+            amount: args.money("amount", "0"),
+            reference: reference(args),
+        }),
         other => panic!("{}: there is no action {other:?}", args.place),
     }
+}
+
+/// `ref=wire-7`; a number of bytes if it is only that.
+fn reference(args: &Args<'_>) -> String {
+    let text = args.get("ref").unwrap_or_default();
+    text.parse().map_or_else(|_| text.to_owned(), |bytes| "r".repeat(bytes))
 }
