@@ -293,6 +293,11 @@ impl<S: LogStore> Node<S> {
         }
     }
 
+    /// The members, as far as this node knows.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
     /// Highest index that this node knows to be committed.
     pub fn committed_index(&self) -> u64 {
         self.raw.raft.raft_log.committed

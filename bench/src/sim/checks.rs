@@ -46,6 +46,13 @@ pub struct Seen<'a> {
     pub entry: &'a Committed,
     /// What it left.
     pub applied: &'a Applied,
+}
+
+/// An entry that nobody had applied before.
+#[derive(Debug, Clone, Copy)]
+pub struct First<'a> {
+    /// The entry.
+    pub seen: Seen<'a>,
     /// The state before it.
     pub before: &'a State,
     /// The state after it.
@@ -80,19 +87,25 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// An entry was applied; `said` tells what is in it, when it is the first time.
+    /// An entry was applied that nobody had applied before; `said` tells what is in it.
     ///
     /// # Errors
     /// The first violation.
-    pub fn applied(&mut self, seen: Seen<'_>, true_ms: u64, said: &[Said]) -> Verdict {
-        let first = self.log.applied(seen)?;
-        self.roots.applied(seen, first)?;
-        if first {
-            self.time.applied(seen, true_ms)?;
-            self.money.applied(seen)?;
-            self.pay.applied(seen)?;
-            self.lease.applied(seen, said)?;
-        }
-        Ok(())
+    pub fn applied_first(&mut self, first: First<'_>, true_ms: u64, said: &[Said]) -> Verdict {
+        self.log.applied(first.seen)?;
+        self.roots.applied_first(first.seen.applied);
+        self.time.applied(first, true_ms)?;
+        self.money.applied(first)?;
+        self.pay.applied(first)?;
+        self.lease.applied(first, said)
+    }
+
+    /// An entry was applied that somebody had applied before.
+    ///
+    /// # Errors
+    /// It is another one, or left something else.
+    pub fn applied_again(&mut self, seen: Seen<'_>) -> Verdict {
+        self.log.applied(seen)?;
+        self.roots.applied_again(seen)
     }
 }

@@ -89,9 +89,8 @@ pub enum Output {
         entry: Committed,
         /// What it left.
         applied: Applied,
-        /// The state before and after it; around the whole batch for an entry that somebody had applied already.
-        before: Arc<State>,
-        after: Arc<State>,
+        /// The state before and after it, unless somebody had applied it already: then nobody looks at them.
+        states: Option<(Arc<State>, Arc<State>)>,
     },
     /// The state was replaced by a snapshot's, of this index.
     Restored(u64),
@@ -120,7 +119,7 @@ pub struct Process {
     /// Numbers of those that it was told of when it joined.
     told: Vec<u64>,
     applier: Applier,
-    /// The state that the applier has come to.
+    /// The newest state that the applier was asked for, since the next entry copies whatever of it is shared.
     newest: Arc<State>,
     writer: <EngineStore<Disk> as LogStore>::Writer,
     snapshots: Snapshots,
@@ -192,8 +191,8 @@ impl Process {
     }
 
     /// The state that this process has come to.
-    pub fn state(&self) -> &Arc<State> {
-        &self.newest
+    pub fn state(&self) -> &State {
+        self.applier.state()
     }
 
     /// This process's newest view.
@@ -216,12 +215,12 @@ impl Process {
     /// # Errors
     /// Why not.
     pub fn admits(&self, id: u64) -> Result<(), NotAdmitted> {
-        admission::admit(self.view(), &self.members(), self.told.iter().copied(), id)
+        admission::admit(self.view(), self.members(), self.told.iter().copied(), id)
     }
 
     /// The log's members, as far as this one knows.
-    pub fn members(&self) -> Members {
-        self.replica.node().status().members
+    pub fn members(&self) -> &Members {
+        self.replica.node().members()
     }
 
     /// Hands the leader's office over, if this one has it.

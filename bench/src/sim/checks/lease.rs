@@ -1,7 +1,7 @@
 //! Leases are exclusive by attempt: a report is accepted only from the machine that was owed exactly that work, under that
 //! attempt, just before the entry (or by the time that passes with it), and not after the lease's deadline; and no work is owed to two machines at once.
 
-use super::{Seen, Verdict, hold};
+use super::{First, Verdict, hold};
 use crate::sim::entries::Said;
 use matrixai_proto::{
     decode_strict,
@@ -29,38 +29,38 @@ impl Lease {
     ///
     /// # Errors
     /// A report was accepted without its lease.
-    pub fn applied(&mut self, seen: Seen<'_>, said: &[Said]) -> Verdict {
+    pub fn applied(&mut self, first: First<'_>, said: &[Said]) -> Verdict {
         let mut reported: BTreeSet<Key> = BTreeSet::new();
-        for said in said.iter().filter(|said| said.done && said.index == seen.entry.index) {
+        for said in said.iter().filter(|said| said.done && said.index == first.seen.entry.index) {
             // What a machine reports first may free its slot for what it reports next in the same entry.
             if lease_of(&said.kind).is_none() {
                 continue;
             }
             let repeated = !self.accepted.insert(name_of(said));
             if reported.insert(said.key) && !repeated {
-                Self::reported(seen, said)?;
+                Self::reported(first, said)?;
             }
         }
-        if seen.entry.index.is_multiple_of(ALL_EVERY) { Self::exclusive(seen.after) } else { Ok(()) }
+        if first.seen.entry.index.is_multiple_of(ALL_EVERY) { Self::exclusive(first.after) } else { Ok(()) }
     }
 
-    fn reported(seen: Seen<'_>, said: &Said) -> Verdict {
+    fn reported(first: First<'_>, said: &Said) -> Verdict {
         let Some(wanted) = lease_of(&said.kind) else { return Ok(()) };
-        let machine = MachineId::of_key(seen.before.cluster_id(), &said.key);
-        let mut owed = seen.before.owed(machine);
+        let machine = MachineId::of_key(first.before.cluster_id(), &said.key);
+        let mut owed = first.before.owed(machine);
         if !owed.iter().any(&wanted) {
             // The entry's own time may have ended a lease and granted the next.
-            owed = passed(seen).owed(machine);
+            owed = passed(first).owed(machine);
         }
         let lease = owed.iter().find(|assignment| wanted(assignment));
-        let index = seen.entry.index;
+        let index = first.seen.entry.index;
         hold(NAME, lease.is_some(), || {
             let keys: Vec<&str> = owed.iter().map(|assignment| assignment.key.as_str()).collect();
             format!("entry {index} accepts {:?} of machine {machine}, which was owed {keys:?}", said.kind)
         })?;
-        let late = lease.filter(|lease| lease.deadline_ms != 0 && lease.deadline_ms < seen.applied.now_ms);
+        let late = lease.filter(|lease| lease.deadline_ms != 0 && lease.deadline_ms < first.seen.applied.now_ms);
         hold(NAME, late.is_none(), || {
-            let late_ms = late.map_or(0, |lease| seen.applied.now_ms - lease.deadline_ms);
+            let late_ms = late.map_or(0, |lease| first.seen.applied.now_ms - lease.deadline_ms);
             format!("entry {index} accepts a report {late_ms} ms after its lease's deadline: {:?}", said.kind)
         })
     }
@@ -90,11 +90,11 @@ fn name_of(said: &Said) -> (Key, Vec<u8>) {
 }
 
 /// The state before an entry, with only the entry's time passed.
-fn passed(seen: Seen<'_>) -> State {
-    let mut state = seen.before.clone();
-    if let Ok(entry) = decode_strict::<LogEntry>(&seen.entry.data) {
+fn passed(first: First<'_>) -> State {
+    let mut state = first.before.clone();
+    if let Ok(entry) = decode_strict::<LogEntry>(&first.seen.entry.data) {
         let only_time = LogEntry { envelopes: Vec::new(), ..entry };
-        state.apply(seen.entry.index, &only_time.encode_to_vec());
+        state.apply(first.seen.entry.index, &only_time.encode_to_vec());
     }
     state
 }

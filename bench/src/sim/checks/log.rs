@@ -1,7 +1,7 @@
 //! Log matching: an index holds one entry, whoever applies it and however often it restarts (Ongaro, section 3.2), and
 //! changes the members alike everywhere; each life of a node applies indices without gaps.
 
-use super::{Seen, Verdict, Violation, hold};
+use super::{Seen, Verdict, hold};
 use matrixai_consensus::Members;
 use matrixai_protocol::{Hash, sha256};
 use std::collections::BTreeMap;
@@ -39,11 +39,11 @@ impl Log {
         self.entries.len() as u64
     }
 
-    /// An entry was applied; answers whether it is the first time.
+    /// An entry was applied.
     ///
     /// # Errors
     /// It is another than before, or out of turn.
-    pub fn applied(&mut self, seen: Seen<'_>) -> Result<bool, Violation> {
+    pub fn applied(&mut self, seen: Seen<'_>) -> Verdict {
         let (node, index) = (seen.node, seen.entry.index);
         let next = self.next.entry(node).or_insert(1);
         hold(NAME, *next == index, || format!("node {node} applied {index} where {next} was due"))?;
@@ -61,14 +61,13 @@ impl Log {
                 let (known, members) = (self.members.get(&index), seen.entry.members.as_ref());
                 hold(NAME, known == members, || {
                     format!("behind entry {index} node {node} has the members {members:?}, others {known:?}")
-                })?;
-                Ok(false)
+                })
             }
             None => {
                 hold(NAME, at == self.entries.len(), || format!("nobody applied what comes before {index}"))?;
                 self.entries.push(entry);
                 self.members.extend(seen.entry.members.clone().map(|members| (index, members)));
-                Ok(true)
+                Ok(())
             }
         }
     }

@@ -1,7 +1,7 @@
 //! No double pay: a job is paid in one entry, the one that settles it, out of one hold that it never exceeds; and a
 //! client's transfer, which carries a memo of its own, moves money once.
 
-use super::{Seen, Verdict, hold};
+use super::{First, Verdict, hold};
 use matrixai_state::{
     effect::{Cause, Movement},
     ids::{AccountId, JobId},
@@ -25,19 +25,19 @@ impl Pay {
     ///
     /// # Errors
     /// Something was paid twice, or too early.
-    pub fn applied(&mut self, seen: Seen<'_>) -> Verdict {
-        seen.applied.movements.iter().try_for_each(|movement| self.moved(seen, movement))
+    pub fn applied(&mut self, first: First<'_>) -> Verdict {
+        first.seen.applied.movements.iter().try_for_each(|movement| self.moved(first, movement))
     }
 
-    fn moved(&mut self, seen: Seen<'_>, movement: &Movement) -> Verdict {
-        let index = seen.entry.index;
+    fn moved(&mut self, first: First<'_>, movement: &Movement) -> Verdict {
+        let index = first.seen.entry.index;
         match (movement.cause, movement.job()) {
             (Cause::PayTraining | Cause::PayVerification | Cause::Fee, Some(job)) => {
                 let paid_at = *self.settled.entry(job).or_insert(index);
                 hold(NAME, paid_at == index, || format!("job {job} is paid at {paid_at} and again at {index}"))?;
-                let row = seen.after.job(job).map(|row| row.state);
+                let row = first.after.job(job).map(|row| row.state);
                 hold(NAME, row == Some(JobState::Settled), || format!("job {job} is paid at {index} while {row:?}"))?;
-                let hold_row = seen.after.hold(job);
+                let hold_row = first.after.hold(job);
                 let covered = hold_row
                     .is_some_and(|row| row.paid.units() + row.fees.units() + row.refunded.units() <= row.held.units());
                 hold(NAME, covered, || format!("job {job} is paid more than was set aside: {hold_row:?}"))

@@ -27,15 +27,16 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// An entry was applied.
+    /// The next entry was applied for the first time.
+    pub fn applied_first(&mut self, applied: &Applied) {
+        self.applied.push(applied.clone());
+    }
+
+    /// An entry was applied again.
     ///
     /// # Errors
     /// It left something else than before.
-    pub fn applied(&mut self, seen: Seen<'_>, first: bool) -> Verdict {
-        if first {
-            self.applied.push(seen.applied.clone());
-            return Ok(());
-        }
+    pub fn applied_again(&mut self, seen: Seen<'_>) -> Verdict {
         let known = &self.applied[seen.entry.index as usize - 1];
         hold(NAME, known == seen.applied, || {
             let (left, right) = (&known.results, &seen.applied.results);

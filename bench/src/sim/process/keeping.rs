@@ -7,7 +7,6 @@ use matrixai_coordinator::{
     replica::Input,
 };
 use matrixai_protocol::Hash;
-use matrixai_state::State;
 use std::sync::Arc;
 
 /// Bytes of the log read again at a time.
@@ -28,36 +27,36 @@ impl Process {
 
     pub(super) fn archive(&mut self, out: &mut Vec<Output>) {
         let Some(batch) = self.archiving.pop_front() else { return };
-        let state = self.newest.clone();
         // A full disk drops what was begun; it is wanted again.
-        if let Err(why) = self.keep(&state, batch, out) {
+        if let Err(why) = self.keep(batch, out) {
             out.push(Output::NotArchived(why));
         }
     }
 
-    fn keep(&mut self, view: &State, batch: Vec<Committed>, out: &mut Vec<Output>) -> Result<(), String> {
+    fn keep(&mut self, batch: Vec<Committed>, out: &mut Vec<Output>) -> Result<(), String> {
         let gap = batch.first().is_none_or(|first| first.index > self.keeper.archive().next_index());
-        while gap && let Some(from) = self.keeper.wanted(view) {
+        while gap && let Some(from) = self.keeper.wanted(self.applier.state()) {
             let (_, first) = self.archived();
-            if self.keeper.skip(view, first) {
+            if self.keeper.skip(self.applier.state(), first) {
                 out.push(Output::Skipped(self.keeper.archive().head().index));
                 continue;
             }
-            let page = self.replica.entries(from, view.index(), PAGE_BYTES).map_err(|error| error.to_string())?;
+            let page =
+                self.replica.entries(from, self.state().index(), PAGE_BYTES).map_err(|error| error.to_string())?;
             if page.first().is_none_or(|first| first.index > from) {
                 return Ok(());
             }
-            self.take(view, page, out)?;
+            self.take(page, out)?;
             if self.keeper.archive().next_index() == from {
                 return Ok(());
             }
         }
-        self.take(view, batch, out)
+        self.take(batch, out)
     }
 
-    fn take(&mut self, view: &State, entries: Vec<Committed>, out: &mut Vec<Output>) -> Result<(), String> {
+    fn take(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> Result<(), String> {
         let entries = entries.into_iter().map(|entry| Entry { index: entry.index, term: entry.term, data: entry.data });
-        let sealed = self.keeper.take(view, entries).map_err(|error| error.to_string())?;
+        let sealed = self.keeper.take(self.applier.state(), entries).map_err(|error| error.to_string())?;
         out.extend(sealed.into_iter().map(Output::Sealed));
         Ok(())
     }

@@ -9,7 +9,7 @@ use matrixai_coordinator::{
         fetch::{Arriving, PIECE_BYTES, Piece},
     },
 };
-use matrixai_state::Applied;
+use matrixai_state::{Applied, State};
 use std::{collections::VecDeque, sync::Arc};
 
 impl Process {
@@ -83,9 +83,9 @@ impl Process {
         }
         let mut known = entries;
         let fresh = known.split_off(known.partition_point(|entry| entry.index <= known_through));
-        let mut all = self.apply_together(known, out);
+        let mut all = self.apply_together(known, false, out);
         for entry in fresh {
-            let next = self.apply_together(vec![entry], out);
+            let next = self.apply_together(vec![entry], true, out);
             all.entries.extend(next.entries);
             all = AppliedBatch {
                 entries: all.entries,
@@ -94,23 +94,32 @@ impl Process {
                 ..next
             };
         }
-        all.view = (view || all.view.is_some()).then(|| self.newest.clone());
+        all.view = (view || all.view.is_some()).then(|| self.newest());
         all
     }
 
-    fn apply_together(&mut self, entries: Vec<Committed>, out: &mut Vec<Output>) -> AppliedBatch {
+    /// Applies entries; where somebody is to look at the states, there is one.
+    fn apply_together(&mut self, entries: Vec<Committed>, looked_at: bool, out: &mut Vec<Output>) -> AppliedBatch {
+        let before = looked_at.then(|| self.newest());
         let (batch, news) = self.applier.apply(&entries, false);
-        if entries.is_empty() {
-            return batch;
+        if let Some(view) = &batch.view {
+            self.newest = view.clone();
         }
         batch.closings().for_each(|(epoch, index)| self.keeper.closed(epoch, index));
-        let after = batch.view.clone().unwrap_or_else(|| Arc::new(self.applier.state().clone()));
-        let before = std::mem::replace(&mut self.newest, after.clone());
+        let states = before.map(|before| (before, self.newest()));
         for ((entry, applied), news) in entries.into_iter().zip(&batch.entries).zip(news) {
             let applied = Applied { events: news.events, movements: news.movements, ..applied.clone() };
-            out.push(Output::Applied { entry, applied, before: before.clone(), after: after.clone() });
+            out.push(Output::Applied { entry, applied, states: states.clone() });
         }
         batch
+    }
+
+    /// The state that the applier has come to, to be kept.
+    fn newest(&mut self) -> Arc<State> {
+        if self.newest.index() != self.applier.state().index() {
+            self.newest = Arc::new(self.applier.state().clone());
+        }
+        self.newest.clone()
     }
 
     fn restore(&mut self, index: u64, out: &mut Vec<Output>) -> Option<Input> {
@@ -120,7 +129,6 @@ impl Process {
         });
         match restored {
             Ok(batch) => {
-                self.newest = Arc::new(self.applier.state().clone());
                 out.push(Output::Restored(index));
                 Some(Input::Applied(batch))
             }

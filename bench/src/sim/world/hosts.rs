@@ -10,7 +10,7 @@ use crate::sim::{
 use matrixai_coordinator::{
     admission::NotAdmitted, core::PeerRefusal, pending::Waiting, reads::ReadMode, replica::Input, snapshots::Reference,
 };
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 /// A node looks for missing segments so often.
 const SEGMENTS_EVERY_US: Micros = 2_000_000;
@@ -279,11 +279,8 @@ impl World {
 
     /// The roots of all living nodes are equal, and their states sound.
     pub(super) fn compare_states(&mut self) -> Verdict {
-        let views: Vec<_> = self
-            .hosts
-            .iter()
-            .filter_map(|host| Some((host.identity.id, Arc::clone(host.process.as_ref()?.state()))))
-            .collect();
+        let views: Vec<_> =
+            self.hosts.iter().filter_map(|host| Some((host.identity.id, host.process.as_ref()?.state()))).collect();
         let members = self.members();
         let views: Vec<_> = views.into_iter().filter(|(node, _)| members.contains(node)).collect();
         let roots: Vec<_> = views.iter().map(|(node, view)| (*node, view.root())).collect();

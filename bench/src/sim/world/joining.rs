@@ -67,7 +67,7 @@ impl World {
     pub(super) fn can_spare(&mut self, node: u64) -> bool {
         let Some(leader) = self.leader() else { return false };
         let Some(process) = &self.host(leader).process else { return false };
-        let members = process.members();
+        let members = process.members().clone();
         let wanted: Vec<u64> = self.newest.voters().map(|row| row.id.0).collect();
         let settled = !members.is_joint() && members.voters().eq(wanted.iter().copied());
         let whole = wanted.iter().all(|id| {

@@ -2,15 +2,13 @@
 
 use super::{Asker, Event, Frame, Told, World};
 use crate::sim::{
-    checks::{Seen, Verdict, hold},
+    checks::{First, Seen, Verdict, hold},
     client::waiting,
     entries,
     process::{Output, sealed},
 };
-use matrixai_consensus::Committed;
 use matrixai_coordinator::{core::Role, replica::Io};
 use matrixai_proto::v1::PeerStatus;
-use matrixai_state::{Applied, State};
 use std::rc::Rc;
 
 /// Time that a snapshot travels, microseconds.
@@ -24,13 +22,15 @@ impl World {
                 self.later(node, task);
                 Ok(())
             }
-            Output::Applied { entry, applied, before, after } => {
-                if entry.index > self.checks.log.last() {
-                    self.newest = after.clone();
-                    self.welcome(&after);
-                    self.minimum |= !after.policy().minimum_balance.is_zero();
-                }
-                self.applied(node, &entry, &applied, &before, &after)
+            Output::Applied { entry, applied, states: Some((before, after)) } => {
+                self.newest = after.clone();
+                self.welcome(&after);
+                self.minimum |= !after.policy().minimum_balance.is_zero();
+                let seen = Seen { node, entry: &entry, applied: &applied };
+                self.applied_first(First { seen, before: &before, after: &after })
+            }
+            Output::Applied { entry, applied, states: None } => {
+                self.checks.applied_again(Seen { node, entry: &entry, applied: &applied })
             }
             Output::Restored(index) => {
                 self.installed += 1;
@@ -135,15 +135,13 @@ impl World {
         }
     }
 
-    fn applied(&mut self, node: u64, entry: &Committed, applied: &Applied, before: &State, after: &State) -> Verdict {
-        let first = entry.index > self.checks.log.last();
-        let (said, unread) = if first { entries::read(&entry.data, applied) } else { (Vec::new(), Vec::new()) };
-        if first {
-            self.trace.add(entry.index);
-            self.coverage.said(&said, &unread);
-        }
+    fn applied_first(&mut self, first: First<'_>) -> Verdict {
+        let Seen { entry, applied, .. } = first.seen;
+        let (said, unread) = entries::read(&entry.data, applied);
+        self.trace.add(entry.index);
+        self.coverage.said(&said, &unread);
         let true_ms = self.true_ms();
-        self.checks.applied(Seen { node, entry, applied, before, after }, true_ms, &said)
+        self.checks.applied_first(first, true_ms, &said)
     }
 
     /// A process ended itself: it may when its disk is full or damaged, and not otherwise.
