@@ -503,7 +503,7 @@ impl Core {
 
     /// Brings clock, links and raft's membership to the nodes of the state; stops if this one is no longer among them.
     fn follow_nodes(&mut self, now: u64, actions: &mut Vec<Action>) {
-        self.clock.follow(self.state.voters().map(|node| node.id.0));
+        self.clock.follow(self.membership.voters(&self.state).into_iter());
         let links = self.membership.links(&self.state);
         if links != self.links {
             self.links.clone_from(&links);

@@ -6,9 +6,13 @@
 //! somebody whom it knows to lead, so a leader that is refused as a stranger hands its office to such a voter; from that
 //! one's log the member reads who is who (`docs/decisions/0015-strangers-are-introduced.md`).
 //!
-//! A node that has left stops. It may learn of it from its own log; but the others no longer send to it once its removal
-//! is in force, so it also believes coordinators that refuse it as removed: one, if its own state agrees, otherwise as
-//! many as are a majority.
+//! A member leaves only while those that stay have a majority that answers, and of several the one first that does not
+//! answer: raft would carry out the last voter's word against itself, and nobody could bring it back.
+//!
+//! A node that has left stops, but not as soon as it reads of it in its own log: the others may not know yet that this is
+//! committed, and if the leader dies they need its vote to elect another. It goes when a coordinator refuses it as
+//! removed, who has carried the removal out. The others no longer send to it by then, so one that slept through it
+//! believes them too, as many as are a majority.
 
 use super::{Address, PeerRefusal};
 use crate::plants::{Plant, planted};
@@ -133,14 +137,25 @@ impl Membership {
     fn leave(&self, state: &State, members: &Members) -> Option<Step> {
         let gone = |id: &u64| state.node(NodeId(*id)).is_some_and(|row| row.standing == Standing::Removed);
         let leaving: Vec<u64> = members.ids().into_iter().filter(gone).collect();
-        if let Some(other) = leaving.iter().find(|id| **id != self.me) {
+        let others = leaving.iter().filter(|id| **id != self.me && self.goes_on_without(**id, members));
+        if let Some(other) = others.min_by_key(|id| self.answers(**id)) {
             return Some(Step::Change(MemberChange { removed: vec![*other], ..MemberChange::default() }));
         }
-        if leaving.is_empty() {
+        if !leaving.contains(&self.me) {
             return None;
         }
         let fits = |of: &&Progress| of.id != self.me && members.is_voter(of.id) && self.keeps_up(of);
         self.progress.iter().filter(fits).max_by_key(|of| of.matched).map(|of| Step::Transfer(of.id))
+    }
+
+    /// Whether a majority of the voters that stay answers when this one has left.
+    fn goes_on_without(&self, id: u64, members: &Members) -> bool {
+        let stay: Vec<u64> = members.voters().filter(|of| *of != id).collect();
+        stay.iter().filter(|id| self.answers(**id)).count() > stay.len() / 2
+    }
+
+    fn answers(&self, id: u64) -> bool {
+        id == self.me || self.progress.iter().any(|of| of.id == id && self.keeps_up(of))
     }
 
     /// The voter that a member knows to which this leader is a stranger. Rows of nodes are never removed and number up, so a
@@ -173,13 +188,21 @@ impl Membership {
             ));
         }
         let removed = state.node(NodeId(me)).is_some_and(|row| row.standing == Standing::Removed);
-        let out = self.members.as_ref().is_some_and(|members| !members.contains(me));
-        (most(&self.refused_by) || removed && (out || !self.refused_by.is_empty())).then(|| {
+        (most(&self.refused_by) || removed && !self.refused_by.is_empty()).then(|| {
             format!(
                 "this coordinator, node {me}, was removed from the cluster by its admins: neither its number nor its key come \
                  back; to take part again, start it with an empty data folder and --join, and have the admins add it"
             )
         })
+    }
+
+    /// Whoever votes, ascending: those that raft counts, which are not those of the state while one that is to leave is still
+    /// needed; those of the state until the node has said.
+    pub(super) fn voters(&self, state: &State) -> Vec<u64> {
+        match &self.members {
+            Some(members) => members.ids().into_iter().filter(|id| members.is_voter(*id)).collect(),
+            None => state.voters().map(|row| row.id.0).collect(),
+        }
     }
 
     /// The coordinators that this one has links to: those of the state that have not left, those that raft still has,

@@ -72,7 +72,11 @@ impl Bench {
 
     /// As `new`, but it has heard nobody.
     fn deaf(me: u64) -> Self {
-        let state = State::genesis(&genesis()).unwrap();
+        Self::started(me, State::genesis(&genesis()).unwrap())
+    }
+
+    /// A process that has just been started with what its coordinator had applied.
+    fn started(me: u64, state: State) -> Self {
         let config = CoreConfig {
             me,
             cluster_id: *state.cluster_id(),
@@ -83,7 +87,8 @@ impl Bench {
             machine_timeout_ms: TIMEOUT_MS,
         };
         let core = Core::new(config, Arc::new(state.clone()));
-        Self { core, state, index: 0, now: 0, commands: 0, proposed: Vec::new() }
+        let index = state.index();
+        Self { core, state, index, now: 0, commands: 0, proposed: Vec::new() }
     }
 
     /// A leader.

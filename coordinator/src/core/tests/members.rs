@@ -84,7 +84,52 @@ fn a_leader_brings_raft_to_what_the_admins_want_one_step_at_a_time() {
     bench.on(Event::Role { role: Role::Follower, leader: 4 });
     bench.on(raft(&[3, 4], &[], &[]));
     let actions = bench.pass(400);
+    assert!(
+        !actions.iter().any(|action| matches!(action, Action::Stop(_))),
+        "the others may need its vote: {actions:?}"
+    );
+    bench.on(Event::Refused { by: 3, why: PeerRefusal::Removed });
+    let actions = bench.pass(400);
     assert!(actions.iter().any(|action| matches!(action, Action::Stop(why) if why.contains("node 1"))), "{actions:?}");
+}
+
+#[test]
+fn nobody_leaves_whom_the_others_cannot_do_without() {
+    use v1::admin_action::Kind as Admin;
+    let mut bench = Bench::leader();
+    let raft = |answers: &[u64]| Event::Members {
+        members: members(&[1, 2, 3], &[]),
+        progress: [1, 2, 3]
+            .map(|id| Progress { id, matched: 10_000, active: answers.contains(&id), needs_snapshot: false })
+            .into(),
+        commit: 10_000,
+    };
+    let left = |bench: &mut Bench| changes(bench.pass(2_000)).first().map(|change| change.removed.clone());
+    bench.on(raft(&[1, 3]));
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 3 }));
+    assert_eq!(left(&mut bench), None, "of 1 and 2 only one would answer");
+    bench.on(raft(&[1, 2, 3]));
+    assert_eq!(left(&mut bench), Some(vec![3]));
+    bench.on(raft(&[1, 3]));
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 2 }));
+    assert_eq!(left(&mut bench), Some(vec![2]), "the one that is missed least goes first");
+}
+
+#[test]
+fn whoever_votes_counts_for_the_clock_also_when_it_is_to_leave() {
+    use v1::admin_action::Kind as Admin;
+    let mut bench = Bench::leader();
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 3 }));
+    // Node 2 is lost, so 3 cannot be let go. After a start 1 and 3 are the quorum, and theirs are the clocks.
+    let mut bench = Bench::started(1, bench.state);
+    let raft = Event::Members { members: members(&[1, 2, 3], &[]), progress: progress(&[(3, 1)]), commit: 1 };
+    bench.on(raft);
+    bench.on(Event::Role { role: Role::Leader, leader: 1 });
+    bench.pass(1_000);
+    bench.status(3, PeerStatus::default());
+    bench.pass(400);
+    bench.submit(1, &signer(9), vec![Kind::FaucetDraw(v1::FaucetDraw { amount: "1".to_owned() })]);
+    assert_eq!(bench.proposed.len(), 1, "the quorum is there, so it serves");
 }
 
 #[test]
