@@ -452,13 +452,27 @@ pub(crate) enum AccountVerb {
         account: Option<String>,
     },
     /// Every movement with its cause, newest first.
-    Statement {
-        account: Option<String>,
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-    },
+    Statement(StatementArgs),
     /// All accounts, and that the sum is what was minted.
     List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatementArgs {
+    /// Account id; the key file's own account if absent.
+    pub(crate) account: Option<String>,
+    /// Movements, from the newest on.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// All of them.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// As comma-separated values (RFC 4180).
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Only what each cause sums to, of these movements.
+    #[arg(long)]
+    pub(crate) totals: bool,
 }
 
 #[derive(Debug, Subcommand)]

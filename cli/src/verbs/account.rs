@@ -2,6 +2,7 @@
 
 mod holds;
 mod pay;
+pub(crate) mod statement;
 
 use super::{Desk, account_id};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     error::Result,
     keys,
     money::{parse_mai, units, wire_mai},
-    output::{self, short},
+    output,
 };
 use matrixai_proto::v1::{self, command::Kind};
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
         AccountVerb::Post { hold, amount } => holds::post(desk, &hold, amount).await,
         AccountVerb::Void { hold } => holds::void(desk, &hold).await,
         AccountVerb::Holds { account } => holds::list(desk, account).await,
-        AccountVerb::Statement { account, limit } => statement(desk, account, limit).await,
+        AccountVerb::Statement(args) => statement::run(desk, args).await,
         AccountVerb::List => list(desk).await,
     }
 }
@@ -88,54 +89,6 @@ pub(crate) fn value(account: &v1::Account) -> Value {
         "balance": wire_mai(&account.balance),
         "held": wire_mai(&account.held),
     })
-}
-
-async fn statement(desk: &Desk, account: Option<String>, limit: u32) -> Result<()> {
-    let (client, account) = wanted(desk, account).await?;
-    let request = v1::GetStatementRequest { account, before: 0, limit };
-    let reply = ask!(client, accounts_client::AccountsClient.get_statement, request.clone())?;
-    let values: Vec<Value> = reply.movements.iter().map(movement).collect();
-    output::show(desk.format, &Value::Array(values), || {
-        let rows: Vec<Vec<String>> = reply.movements.iter().map(movement_row).collect();
-        output::table(
-            &["#", "entry", "cause", "balance ±", "held ±", "balance", "held", "with", "job or hold", "memo"],
-            &rows,
-        )
-    });
-    Ok(())
-}
-
-pub(crate) fn movement(movement: &v1::Movement) -> Value {
-    json!({
-        "sequence": movement.sequence,
-        "index": movement.index,
-        "now_ms": movement.now_ms,
-        "account": hex::encode(&movement.account),
-        "counterparty": hex::encode(&movement.counterparty),
-        "cause": movement.cause,
-        "balance_change": wire_mai(&movement.balance_change),
-        "held_change": wire_mai(&movement.held_change),
-        "balance": wire_mai(&movement.balance),
-        "held": wire_mai(&movement.held),
-        "job": hex::encode(&movement.job),
-        "hold": hex::encode(&movement.hold),
-        "memo": movement.memo,
-    })
-}
-
-fn movement_row(movement: &v1::Movement) -> Vec<String> {
-    vec![
-        movement.sequence.to_string(),
-        movement.index.to_string(),
-        movement.cause.clone(),
-        wire_mai(&movement.balance_change),
-        wire_mai(&movement.held_change),
-        wire_mai(&movement.balance),
-        wire_mai(&movement.held),
-        short(&movement.counterparty),
-        short(if movement.hold.is_empty() { &movement.job } else { &movement.hold }),
-        movement.memo.clone(),
-    ]
 }
 
 /// Every account of the cluster, page by page.
