@@ -1,5 +1,9 @@
 //! The command line: every verb a person types.
 
+mod market;
+
+pub(crate) use market::{MarketVerb, OfferVerb, OrderArgs, OrderVerb};
+
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -54,6 +58,9 @@ pub(crate) enum Verb {
     /// Offer a machine for rent.
     #[command(subcommand)]
     Offer(OfferVerb),
+    /// Order machines, and see what is ordered and rented.
+    #[command(subcommand)]
+    Order(OrderVerb),
     /// See machines, offers and trades.
     #[command(subcommand)]
     Market(MarketVerb),
@@ -473,44 +480,6 @@ pub(crate) struct StatementArgs {
     /// Only what each cause sums to, of these movements.
     #[arg(long)]
     pub(crate) totals: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum OfferVerb {
-    /// Offer a machine of the signing account.
-    Make {
-        /// Machine id.
-        machine: String,
-        /// MAI per hour.
-        #[arg(long)]
-        price: String,
-        /// Shortest rent, seconds.
-        #[arg(long, default_value_t = 1)]
-        min_s: u64,
-        /// Longest rent, seconds.
-        #[arg(long, default_value_t = 86_400)]
-        max_s: u64,
-        /// Hours until the offer lapses.
-        #[arg(long, default_value_t = 24)]
-        hours: u64,
-    },
-    /// Withdraw an offer.
-    Withdraw { offer: String },
-    /// Open offers, or all of them.
-    List {
-        #[arg(long)]
-        all: bool,
-    },
-    /// The machine key can do nothing from now on.
-    Revoke { machine: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum MarketVerb {
-    /// Machines with what they have proven and their price.
-    List,
-    /// Trades, newest first.
-    History,
 }
 
 #[derive(Debug, Subcommand)]

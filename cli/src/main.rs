@@ -67,6 +67,7 @@ async fn act(desk: Desk, verb: Verb) -> Result<()> {
         Verb::Account(verb) => verbs::account::run(&desk, verb).await,
         Verb::Faucet { amount } => verbs::account::faucet(&desk, &amount).await,
         Verb::Offer(verb) => verbs::market::offer(&desk, verb).await,
+        Verb::Order(verb) => verbs::order::run(&desk, verb).await,
         Verb::Market(verb) => verbs::market::run(&desk, verb).await,
         Verb::Job(verb) => verbs::job::run(&desk, verb).await,
         Verb::Artifact(verb) => verbs::artifact::run(&desk, verb).await,

@@ -10,6 +10,7 @@ pub(crate) mod drill;
 pub(crate) mod economy;
 pub(crate) mod job;
 pub(crate) mod market;
+pub(crate) mod order;
 pub(crate) mod snapshot;
 
 use crate::{

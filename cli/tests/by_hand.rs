@@ -44,6 +44,7 @@ fn a_job_by_hand_and_what_is_refused() {
 
     two_phases(&cluster);
     payments(&cluster);
+    renting(&cluster);
     refusals(&cluster);
     strangers(&cluster);
     cluster.assert_conserved();
@@ -86,6 +87,40 @@ fn payments(cluster: &Cluster) {
     assert_eq!((&paid["payments"], &paid["total"]), (&2.into(), &"1.25".into()), "{paid}");
     let line = &cluster.run(&["account", "statement", "--key", "trainer-1.key", "--limit", "1"])[0];
     assert_eq!((&line["balance_change"], &line["memo"]), (&"1".into(), &"rent".into()), "{line}");
+}
+
+/// Machines rented by the hour: an order that waits and is taken back, one that names an offer, and what is paid at its end.
+fn renting(cluster: &Cluster) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let order = |args: &[&str]| {
+        let place = ["order", "place", "--key", "buyer.key"];
+        text(&cluster.run(&[&place[..], args].concat())["id"])
+    };
+    let listed = || cluster.run(&["order", "list", "--all", "--key", "buyer.key"]);
+    let waiting = order(&["--machines", "2", "--price", "0.000000001", "--total", "1", "--where", "cores >= 1"]);
+    assert_eq!(cluster.run(&["market", "book"])["orders"][0]["order"], waiting.as_str());
+    cluster.run(&["order", "amend", &waiting, "--total", "2", "--machines", "3", "--key", "buyer.key"]);
+    let found = listed()["orders"][0].clone();
+    assert_eq!((&found["total_limit"], &found["least"]), (&"2".into(), &3.into()), "{found}");
+    cluster.run(&["order", "cancel", &waiting, "--key", "buyer.key"]);
+    assert_eq!(listed()["orders"].as_array().unwrap().len(), 0);
+
+    let offer = text(&cluster.run(&["market", "book"])["offers"][0]["offer"]);
+    let taken = order(&["--offer", &offer, "--price", "100", "--total", "5", "--seconds", "600"]);
+    let agreement = listed()["agreements"][0].clone();
+    assert_eq!((&agreement["order"], &agreement["closed"]), (&taken.as_str().into(), &"".into()), "{agreement}");
+    let owners = ["trainer-1.key", "trainer-2.key", "trainer-3.key"];
+    let account = |key: &str| cluster.run(&["account", "show", "--key", key])["account"].clone();
+    let owner = owners.into_iter().find(|key| account(key) == agreement["seller"]).unwrap();
+    cluster.run(&["offer", "amend", &offer, "--price", "0.7", "--key", owner]);
+    cluster.run(&["order", "end", agreement["agreement"].as_str().unwrap(), "--key", "buyer.key"]);
+    let closed = listed()["agreements"][0].clone();
+    assert_eq!((&closed["closed"], &closed["held"]), (&"buyer".into(), &agreement["held"]), "{closed}");
+    let earned = &cluster.run(&["account", "statement", "--key", owner, "--limit", "1"])[0];
+    assert_eq!((&earned["cause"], &earned["balance_change"]), (&"pay_rent".into(), &closed["earned"]), "{earned}");
+    let offers = cluster.run(&["offer", "list"]);
+    let again = offers.as_array().unwrap().iter().find(|row| row["offer"] == offer.as_str()).unwrap();
+    assert_eq!((&again["status"], &again["price_per_hour"]), (&"open".into(), &"0.7".into()));
 }
 
 /// What is refused says so by name and ends with the exit code for it; nothing changes.

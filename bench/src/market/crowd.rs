@@ -6,7 +6,7 @@ use super::{Command, Fast, Trade};
 use crate::sim::rng::Rng;
 use matrixai_state::{
     Money,
-    ids::AccountId,
+    ids::{AccountId, MachineId},
     market::{
         engine::{Ask, Bid},
         query::{Attributes, Number, NumberAttribute, Provenance, Query, TextAttribute},
@@ -199,6 +199,7 @@ impl Recorder {
         let odd = self.crowd.mix == Mix::Anything;
         let ask = Ask {
             owner: self.account(),
+            machine: machine(self.offers),
             price: self.price(),
             sequence: 0,
             quantity: self.rng.between(1, MACHINES) as u32,
@@ -319,6 +320,13 @@ impl Recorder {
         }
         attributes
     }
+}
+
+/// Each offer's own.
+fn machine(offer: u32) -> MachineId {
+    let mut id = [0; 20];
+    id[..4].copy_from_slice(&offer.to_le_bytes());
+    MachineId(id)
 }
 
 fn money(units: u64) -> Money {

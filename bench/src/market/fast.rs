@@ -4,7 +4,7 @@ use super::{Command, Trade};
 use matrixai_state::{
     Money,
     market::{
-        engine::{Ask, Bid, Engine, Proposal, Slot},
+        engine::{Ask, Bid, Engine, Slot, Step},
         query::Query,
     },
 };
@@ -90,13 +90,34 @@ impl Fast {
     }
 
     fn serve_order(&mut self, slot: Slot, trades: &mut Vec<Trade>) {
-        let orders = &mut self.orders;
-        self.engine.serve_order(slot, NOW_MS, &mut u32::MAX.clone(), |found| note(found, orders, trades));
+        if let Step::Fills(order) = self.engine.serve_order(slot, NOW_MS, &mut u32::MAX.clone()) {
+            self.settle(order, trades);
+        }
     }
 
     fn serve_offer(&mut self, slot: Slot, trades: &mut Vec<Trade>) {
-        let orders = &mut self.orders;
-        self.engine.serve_offers(&[slot], NOW_MS, &mut u32::MAX.clone(), |found| note(found, orders, trades));
+        self.engine.serve_offers(&[slot], None);
+        while let Step::Fills(order) = self.engine.step(NOW_MS, &mut u32::MAX.clone()) {
+            self.settle(order, trades);
+        }
+    }
+
+    /// Every fill that is proposed is taken.
+    fn settle(&mut self, slot: Slot, trades: &mut Vec<Trade>) {
+        let Some(order) = self.engine.order(slot) else { return };
+        let fills = self.engine.fills();
+        let count = fills.len();
+        trades.extend(fills.iter().map(|fill| Trade {
+            order,
+            offer: fill.offer,
+            price: fill.price,
+            quantity: fill.quantity,
+        }));
+        let got: u32 = fills.iter().map(|fill| fill.quantity).sum();
+        if self.engine.bid(slot).is_some_and(|bid| bid.wanted == got) {
+            self.orders[order as usize] = None;
+        }
+        self.engine.settle(slot, count);
     }
 
     fn cancel(&mut self, id: u32) {
@@ -110,19 +131,6 @@ impl Fast {
         self.sequence += 1;
         self.sequence
     }
-}
-
-/// Notes the trades of a proposal, every one of which is accepted.
-fn note(found: &Proposal<'_, u32, u32>, orders: &mut [Option<Slot>], trades: &mut Vec<Trade>) -> bool {
-    let mut got = 0;
-    for fill in found.fills {
-        got += fill.quantity;
-        trades.push(Trade { order: found.order, offer: fill.offer, price: fill.price, quantity: fill.quantity });
-    }
-    if got == found.bid.wanted {
-        orders[found.order as usize] = None;
-    }
-    true
 }
 
 fn get(slots: &[Option<Slot>], id: u32) -> Option<Slot> {

@@ -1,8 +1,9 @@
-//! Who asks for what: tellers move money among watched accounts, owners offer machines, buyers order trainings, an admin
+//! Who asks for what: tellers move money among watched accounts, owners offer machines, buyers order trainings and machines, an admin
 //! publishes drills, and strangers, machines and coordinators say whatever comes to mind. Legal and not; the weights are
 //! such that commands are mostly answered "done" and every kind of refusal turns up in a campaign.
 
 mod mischief;
+mod renting;
 mod staff;
 
 pub use staff::ADMINS;
@@ -134,7 +135,8 @@ impl People {
         match self.rng.below(100) {
             0..40 => self.transfer(now_ms),
             40..46 => self.two_phase(state),
-            46..53 => self.market(state),
+            46..50 => self.market(state),
+            50..53 => self.renting(state),
             53..60 => self.training(state),
             60..61 => {
                 let units = self.rng.between(1, 6) as u32;

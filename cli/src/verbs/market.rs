@@ -1,6 +1,6 @@
 //! Machines, offers and trades.
 
-use super::Desk;
+use super::{Desk, order};
 use crate::{
     args::{MarketVerb, OfferVerb},
     client::{Client, ask},
@@ -19,6 +19,7 @@ const SPLIT_KERNEL: &str = "fgemm";
 pub(crate) async fn run(desk: &Desk, verb: MarketVerb) -> Result<()> {
     match verb {
         MarketVerb::List => list(desk).await,
+        MarketVerb::Book => book(desk).await,
         MarketVerb::History => history(desk).await,
     }
 }
@@ -35,6 +36,18 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
                 expires_ms: now_ms.saturating_add(hours.saturating_mul(HOUR_MS)),
             };
             desk.submit(Kind::MakeOffer(offer), "offered").await
+        }
+        OfferVerb::Amend { offer, price, hours } => {
+            let expires_ms = match hours {
+                None => 0,
+                Some(hours) => {
+                    let now_ms = desk.client().await?.status().await?.now_ms;
+                    now_ms.saturating_add(hours.saturating_mul(HOUR_MS))
+                }
+            };
+            let price_per_hour = parse_mai(&price)?.to_string();
+            let amend = v1::AmendOffer { offer: convert::id(&offer)?, price_per_hour, expires_ms };
+            desk.submit(Kind::AmendOffer(amend), "amended").await
         }
         OfferVerb::Withdraw { offer } => {
             desk.submit(Kind::WithdrawOffer(v1::WithdrawOffer { offer: convert::id(&offer)? }), "withdrawn").await
@@ -115,26 +128,46 @@ fn machine_value(machine: &v1::Machine, price: Option<String>) -> Value {
 
 async fn offers(desk: &Desk, all: bool) -> Result<()> {
     let offers = all_offers(&desk.client().await?, all).await?;
-    let values: Vec<Value> = offers.iter().map(|offer| json!({
+    let values: Vec<Value> = offers.iter().map(offer_value).collect();
+    output::show(desk.format, &Value::Array(values), || offers_table(&offers));
+    Ok(())
+}
+
+fn offer_value(offer: &v1::Offer) -> Value {
+    json!({
         "offer": hex::encode(&offer.id), "machine": hex::encode(&offer.machine), "owner": hex::encode(&offer.owner),
         "price_per_hour": wire_mai(&offer.price_per_hour), "min_s": offer.duration_min_s, "max_s": offer.duration_max_s,
         "expires_ms": offer.expires_ms, "status": offer.status,
-    })).collect();
-    output::show(desk.format, &Value::Array(values), || {
-        let rows: Vec<Vec<String>> = offers
-            .iter()
-            .map(|offer| {
-                vec![
-                    hex::encode(&offer.id),
-                    short(&offer.machine),
-                    wire_mai(&offer.price_per_hour),
-                    format!("{}–{} s", offer.duration_min_s, offer.duration_max_s),
-                    offer.status.clone(),
-                    short(&offer.owner),
-                ]
-            })
-            .collect();
-        output::table(&["offer", "machine", "MAI/h", "rent", "status", "owner"], &rows)
+    })
+}
+
+fn offers_table(offers: &[v1::Offer]) -> String {
+    let row = |offer: &v1::Offer| {
+        vec![
+            hex::encode(&offer.id),
+            short(&offer.machine),
+            wire_mai(&offer.price_per_hour),
+            format!("{}–{} s", offer.duration_min_s, offer.duration_max_s),
+            offer.status.clone(),
+            short(&offer.owner),
+        ]
+    };
+    let rows: Vec<Vec<String>> = offers.iter().map(row).collect();
+    output::table(&["offer", "machine", "MAI/h", "rent", "status", "owner"], &rows)
+}
+
+/// Both sides, the best of each first.
+async fn book(desk: &Desk) -> Result<()> {
+    let client = desk.client().await?;
+    let offers = all_offers(&client, false).await?;
+    let orders = order::orders(&client, Vec::new(), false).await?.orders;
+    let value = json!({
+        "offers": offers.iter().map(offer_value).collect::<Vec<_>>(),
+        "orders": orders.iter().map(order::order_value).collect::<Vec<_>>(),
+    });
+    output::show(desk.format, &value, || {
+        let rows: Vec<Vec<String>> = orders.iter().map(order::order_row).collect();
+        format!("{}\n{}", offers_table(&offers), output::table(&order::ORDER_HEAD, &rows))
     });
     Ok(())
 }
@@ -143,7 +176,7 @@ async fn history(desk: &Desk) -> Result<()> {
     let client = desk.client().await?;
     let trades = ask!(client, market_client::MarketClient.list_trades, v1::ListTradesRequest { limit: 100 })?.trades;
     let values: Vec<Value> = trades.iter().map(|trade| json!({
-        "job": hex::encode(&trade.job), "offer": hex::encode(&trade.offer), "machine": hex::encode(&trade.machine),
+        "order": hex::encode(&trade.order), "job": hex::encode(&trade.job), "offer": hex::encode(&trade.offer), "machine": hex::encode(&trade.machine),
         "buyer": hex::encode(&trade.buyer), "seller": hex::encode(&trade.seller),
         "price_per_hour": wire_mai(&trade.price_per_hour), "matched_ms": trade.matched_ms,
     })).collect();
@@ -152,7 +185,7 @@ async fn history(desk: &Desk) -> Result<()> {
             .iter()
             .map(|trade| {
                 vec![
-                    short(&trade.job),
+                    short(&trade.order),
                     short(&trade.machine),
                     short(&trade.buyer),
                     short(&trade.seller),
@@ -160,7 +193,7 @@ async fn history(desk: &Desk) -> Result<()> {
                 ]
             })
             .collect();
-        output::table(&["job", "machine", "buyer", "seller", "MAI/h"], &rows)
+        output::table(&["order", "machine", "buyer", "seller", "MAI/h"], &rows)
     });
     Ok(())
 }

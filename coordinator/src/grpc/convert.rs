@@ -6,6 +6,7 @@ mod admin;
 mod drilling;
 mod economy;
 mod jobs;
+mod market;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ pub(crate) use admin::policy;
 pub(crate) use drilling::{drilling, unit};
 pub(crate) use economy::economy;
 pub(crate) use jobs::{closed, job, jobs, spec};
+pub(crate) use market::{offers, orders, trades};
 
 use crate::history::Record;
 use matrixai_proto::v1;
@@ -23,7 +25,6 @@ use matrixai_state::{
     ids::{AccountId, MachineId},
     ledger::two_phase::HeldTransfer,
     machines::{Inventory, MachineRow},
-    market::{OfferRow, TradeRow},
 };
 use std::fmt;
 use tonic::Status;
@@ -100,6 +101,8 @@ pub(crate) fn movement(record: Record) -> v1::Movement {
         Some(Reference::Hold(id)) => wire.hold = id.0.to_vec(),
         Some(Reference::Epoch(epoch)) => wire.epoch = epoch,
         Some(Reference::Proposal(id)) => wire.proposal = id.0.to_vec(),
+        Some(Reference::Order(id)) => wire.order = id.0.to_vec(),
+        Some(Reference::Agreement(id)) => wire.agreement = id.0.to_vec(),
     }
     wire
 }
@@ -157,46 +160,5 @@ fn inventory(found: &Inventory) -> v1::Inventory {
         disk_bytes: found.disk_bytes,
         gpus: gpus.collect(),
         os: found.os.clone(),
-    }
-}
-
-/// The open offers in the book's order, or all there ever were, newest first.
-pub(crate) fn offers(state: &State, all: bool) -> Vec<v1::Offer> {
-    if !all {
-        return state.open_offers().take(WHOLE_LIST_MAX).map(offer).collect();
-    }
-    let mut rows: Vec<&OfferRow> = state.offers().collect();
-    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.sequence));
-    rows.into_iter().take(WHOLE_LIST_MAX).map(offer).collect()
-}
-
-fn offer(row: &OfferRow) -> v1::Offer {
-    v1::Offer {
-        id: row.id.0.to_vec(),
-        machine: row.machine.0.to_vec(),
-        owner: row.owner.0.to_vec(),
-        price_per_hour: row.price_per_hour.to_string(),
-        duration_min_s: row.duration_min_s,
-        duration_max_s: row.duration_max_s,
-        expires_ms: row.expires_ms,
-        status: row.status.as_str().to_owned(),
-        made_ms: row.made_ms,
-    }
-}
-
-/// The newest agreements, newest first.
-pub(crate) fn trades(state: &State, limit: usize) -> Vec<v1::Trade> {
-    state.trades().rev().take(limit).map(trade).collect()
-}
-
-fn trade(row: &TradeRow) -> v1::Trade {
-    v1::Trade {
-        job: row.job.0.to_vec(),
-        offer: row.offer.0.to_vec(),
-        machine: row.machine.0.to_vec(),
-        buyer: row.buyer.0.to_vec(),
-        seller: row.seller.0.to_vec(),
-        price_per_hour: row.price_per_hour.to_string(),
-        matched_ms: row.matched_ms,
     }
 }

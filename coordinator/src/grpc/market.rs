@@ -3,8 +3,8 @@
 use super::convert;
 use crate::shared::Shared;
 use matrixai_proto::v1::{
-    ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest, ListTradesReply, ListTradesRequest,
-    market_server::Market,
+    ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest, ListOrdersReply, ListOrdersRequest,
+    ListTradesReply, ListTradesRequest, market_server::Market,
 };
 use tonic::{Request, Response, Status};
 
@@ -34,5 +34,12 @@ impl Market for MarketService {
         let state = self.shared.view_for(request.metadata()).await?;
         let limit = convert::limit(request.into_inner().limit, convert::LIST_DEFAULT);
         Ok(Response::new(ListTradesReply { trades: convert::trades(&state, limit) }))
+    }
+
+    async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let request = request.into_inner();
+        let account = convert::optional_id("account", &request.account)?;
+        Ok(Response::new(convert::orders(&state, account, request.all)))
     }
 }

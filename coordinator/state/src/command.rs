@@ -5,9 +5,9 @@
 
 use crate::{
     admin::Action,
-    ids::{AccountId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
+    ids::{AccountId, AgreementId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, OrderId, ProposalId, UnitId},
     machines::Inventory,
-    market::OrderTerms,
+    market::{OrderTerms, query::Query},
     money::Money,
 };
 use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
@@ -72,6 +72,16 @@ pub enum Command {
     PostHold(PostHold),
     /// 42.
     VoidHold(VoidHold),
+    /// 50.
+    PlaceOrder(PlaceOrder),
+    /// 51.
+    AmendOrder(AmendOrder),
+    /// 52.
+    CancelOrder(CancelOrder),
+    /// 53.
+    AmendOffer(AmendOffer),
+    /// 54.
+    EndAgreement(EndAgreement),
 }
 
 impl Command {
@@ -106,6 +116,11 @@ impl Command {
             Command::HoldFunds(_) => 40,
             Command::PostHold(_) => 41,
             Command::VoidHold(_) => 42,
+            Command::PlaceOrder(_) => 50,
+            Command::AmendOrder(_) => 51,
+            Command::CancelOrder(_) => 52,
+            Command::AmendOffer(_) => 53,
+            Command::EndAgreement(_) => 54,
         }
     }
 }
@@ -434,4 +449,67 @@ pub struct PostHold {
 pub struct VoidHold {
     /// Which.
     pub hold: HoldId,
+}
+
+/// Orders machines for the signer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceOrder {
+    /// Machines wanted.
+    pub machines: u32,
+    /// Machines that it takes at least at once; none for all.
+    pub least: Option<u32>,
+    /// Highest price of one machine, minor units per hour.
+    pub price_limit: Money,
+    /// Held from now on: what its agreements may cost, fees included.
+    pub total_limit: Money,
+    /// How long each machine is rented, seconds.
+    pub duration_s: u64,
+    /// Ledger time until which it waits, ms; 0 for one that does not wait.
+    pub expires_ms: u64,
+    /// It takes what is there now and ends.
+    pub immediate: bool,
+    /// This offer or nothing, now.
+    pub offer: Option<OfferId>,
+    /// What each machine must be.
+    pub query: Query,
+}
+
+/// Changes a waiting order of the signer; what is none stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmendOrder {
+    /// Which.
+    pub order: OrderId,
+    /// Machines that it still wants.
+    pub machines: Option<u32>,
+    /// Highest price of one machine, minor units per hour.
+    pub price_limit: Option<Money>,
+    /// What its further agreements may cost.
+    pub total_limit: Option<Money>,
+    /// Ledger time until which it waits, ms.
+    pub expires_ms: Option<u64>,
+}
+
+/// Takes a waiting order back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelOrder {
+    /// Which.
+    pub order: OrderId,
+}
+
+/// Changes an offer of the signer, which goes to the end of those at its price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmendOffer {
+    /// Which.
+    pub offer: OfferId,
+    /// Minor units per hour.
+    pub price_per_hour: Money,
+    /// Ledger time at which it lapses, ms; none: as before.
+    pub expires_ms: Option<u64>,
+}
+
+/// The buyer or the seller ends an agreement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndAgreement {
+    /// Which.
+    pub agreement: AgreementId,
 }

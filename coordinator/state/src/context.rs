@@ -4,7 +4,7 @@ use crate::{
     LINKED_PER_ENTRY_MAX,
     effect::{Cause, Effect, Event, Memo, Movement, Reference},
     ids::{AccountId, CommandId, Key, MachineId, made_id},
-    market::matching::Budget,
+    market::{Fresh, matching::LOOKS_PER_ENTRY_MAX},
 };
 use std::collections::BTreeSet;
 
@@ -21,10 +21,10 @@ pub(crate) struct Context {
     pub(crate) command_id: CommandId,
     /// Position of the command in its envelope.
     pub(crate) position: u32,
-    /// Set when something changed that may let a waiting order match.
-    pub(crate) rematch: bool,
-    /// What matching may still cost in this entry.
-    pub(crate) budget: Budget,
+    /// What the market is to look at after this command.
+    pub(crate) fresh: Fresh,
+    /// What matching may still cost in this entry: offers and orders looked at.
+    pub(crate) looks: u32,
     /// Linked envelopes that this entry may still have.
     pub(crate) linked: u32,
     pub(crate) effects: BTreeSet<Effect>,
@@ -41,8 +41,8 @@ impl Context {
             key: [0; 32],
             command_id: [0; 16],
             position: 0,
-            rematch: false,
-            budget: Budget::default(),
+            fresh: Fresh::default(),
+            looks: LOOKS_PER_ENTRY_MAX,
             linked: LINKED_PER_ENTRY_MAX,
             effects: BTreeSet::new(),
             events: Vec::new(),
@@ -68,11 +68,6 @@ impl Context {
     /// Leaves news for people: `kind` is a dotted name, `text` one sentence.
     pub(crate) fn event(&mut self, kind: &'static str, subject: impl Into<[u8; 20]>, text: impl Into<String>) {
         self.events.push(Event { kind, subject: subject.into(), text: text.into() });
-    }
-
-    /// A waiting order may match now: the market looks after this command.
-    pub(crate) fn rematch(&mut self) {
-        self.rematch = true;
     }
 
     /// Adds what only the ledger may add: see `ledger.rs`.

@@ -4,21 +4,26 @@
 //! A command whose fields make no sense is refused on its own; its neighbours in the batch go on. An envelope whose
 //! payload cannot be read at all is refused whole.
 
+mod orders;
+
 use crate::{
     accounts::AccountRole,
     admin::Action,
     canonical::{Fields, NotCanonical, Value},
     command::{
-        AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, Command, CommitUnit, CreateAccount,
-        EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost, MachineOnline, MakeOffer, PostHold, Propose,
-        PublishCampaign, RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed, SubmitTraining, TaskDone,
-        TaskFailed, TraceOpened, Transfer, VoidHold, WithdrawOffer, WithdrawProposal,
+        AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, CancelOrder, Command, CommitUnit,
+        CreateAccount, EndAgreement, EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost, MachineOnline,
+        MakeOffer, PostHold, Propose, PublishCampaign, RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed,
+        SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer, VoidHold, WithdrawOffer, WithdrawProposal,
     },
     genesis::{self, NODES_MAX},
-    ids::{AccountId, CommandId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId},
+    ids::{
+        AccountId, AgreementId, CommandId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, OrderId, ProposalId,
+        UnitId,
+    },
     ledger::supply::{Budget, Deed},
     machines::{Gpu, Inventory},
-    market::{OrderTerms, query::Query},
+    market::query::Query,
     money::Money,
     outcome::{Detail, Refusal},
     registry::Place,
@@ -29,7 +34,7 @@ use matrixai_proto::{
     envelope::{COMMAND_BYTES_MAX, COMMANDS, PAYLOAD_BYTES_MAX},
     v1::{self, command::Kind},
 };
-use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
+use matrixai_protocol::drilling::Kernel;
 
 /// Commands of one envelope.
 pub const COMMANDS_MAX: usize = 8_192;
@@ -334,8 +339,8 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
         Kind::WithdrawOffer(c) => Command::WithdrawOffer(WithdrawOffer { offer: OfferId(array("offer", &c.offer)?) }),
         Kind::SubmitTraining(c) => Command::SubmitTraining(SubmitTraining {
             name: c.name,
-            spec: spec(c.spec.ok_or_else(|| malformed("the spec is missing"))?)?,
-            order: order(c.order.ok_or_else(|| malformed("the order is missing"))?)?,
+            spec: orders::spec(c.spec.ok_or_else(|| malformed("the spec is missing"))?)?,
+            order: orders::terms(c.order.ok_or_else(|| malformed("the order is missing"))?)?,
         }),
         Kind::CancelJob(c) => Command::CancelJob(CancelJob { job: job(&c.job)? }),
         Kind::TaskDone(c) => Command::TaskDone(TaskDone {
@@ -404,6 +409,13 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             Command::PostHold(PostHold { hold, amount })
         }
         Kind::VoidHold(c) => Command::VoidHold(VoidHold { hold: HoldId(array("hold", &c.hold)?) }),
+        Kind::PlaceOrder(c) => Command::PlaceOrder(orders::place(c)?),
+        Kind::AmendOrder(c) => Command::AmendOrder(orders::amend(&c)?),
+        Kind::CancelOrder(c) => Command::CancelOrder(CancelOrder { order: OrderId(array("order", &c.order)?) }),
+        Kind::AmendOffer(c) => Command::AmendOffer(orders::amend_offer(&c)?),
+        Kind::EndAgreement(c) => {
+            Command::EndAgreement(EndAgreement { agreement: AgreementId(array("agreement", &c.agreement)?) })
+        }
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
             machine: MachineId(array("machine", &c.machine)?),
@@ -496,40 +508,8 @@ fn inventory(wire: v1::Inventory) -> Inventory {
     }
 }
 
-fn spec(wire: v1::TrainingSpec) -> Result<TrainingSpec, Refusal> {
-    Ok(TrainingSpec {
-        dataset: array("dataset", &wire.dataset)?,
-        dataset_bytes: wire.dataset_bytes,
-        features: wire.features,
-        classes: wire.classes,
-        feature_scale: wire.feature_scale,
-        validate_every: wire.validate_every,
-        hidden: wire.hidden,
-        learning_rate_e6: wire.learning_rate_e6,
-        momentum_e6: wire.momentum_e6,
-        weight_decay_e6: wire.weight_decay_e6,
-        clip_norm_e6: wire.clip_norm_e6,
-        batch: wire.batch,
-        virtual_workers: wire.virtual_workers,
-        rounds: wire.rounds,
-        steps_per_round: wire.steps_per_round,
-        outer_rate_e6: wire.outer_rate_e6,
-        outer_momentum_e6: wire.outer_momentum_e6,
-        target_e6: wire.target_e6,
-        seed: wire.seed,
-        spot_checks: wire.spot_checks,
-    })
-}
-
-fn order(wire: v1::OrderTerms) -> Result<OrderTerms, Refusal> {
-    Ok(OrderTerms {
-        machines: wire.machines,
-        price_limit: money("price_limit", &wire.price_limit)?,
-        total_limit: money("total_limit", &wire.total_limit)?,
-        duration_s: wire.duration_s,
-        start_deadline_s: wire.start_deadline_s,
-        query: Query::parse(&wire.query).map_err(|error| Refusal::BadQuery(Detail::new(error)))?,
-    })
+fn query(text: &str) -> Result<Query, Refusal> {
+    Query::parse(text).map_err(|error| Refusal::BadQuery(Detail::new(error)))
 }
 
 fn job(bytes: &[u8]) -> Result<JobId, Refusal> {

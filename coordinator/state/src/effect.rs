@@ -1,7 +1,7 @@
 //! What applying an entry leaves behind besides the new state: hints to act on, news for people, lines of statements.
 
 use crate::{
-    ids::{AccountId, CommandId, HoldId, JobId, Key, MachineId, ProposalId},
+    ids::{AccountId, AgreementId, CommandId, HoldId, JobId, Key, MachineId, OrderId, ProposalId},
     money::Money,
     outcome::Outcome,
 };
@@ -46,7 +46,7 @@ pub enum Cause {
     Faucet,
     /// One account's order.
     Transfer,
-    /// Set aside for a job, or (negative) given back at the match because the agreement is cheaper than the limit.
+    /// Set aside for a job or an order, or (negative) given back because it needs less than its limit.
     Hold,
     /// Paid for a training lease.
     PayTraining,
@@ -54,7 +54,7 @@ pub enum Cause {
     PayVerification,
     /// Charged to the treasury's benefit.
     Fee,
-    /// What remained of a hold when its job closed.
+    /// What remained of a hold when its job or agreement closed.
     Refund,
     /// Set aside by its owner for another account.
     HoldPlaced,
@@ -74,6 +74,8 @@ pub enum Cause {
     Burn,
     /// Paid by the admins out of a budget.
     Grant,
+    /// Paid for a machine's time under an agreement.
+    PayRent,
 }
 
 impl Cause {
@@ -96,6 +98,7 @@ impl Cause {
             Cause::Redeem => "redeem",
             Cause::Burn => "burn",
             Cause::Grant => "grant",
+            Cause::PayRent => "pay_rent",
         }
     }
 }
@@ -166,6 +169,10 @@ pub enum Reference {
     Epoch(u64),
     /// What admins decided.
     Proposal(ProposalId),
+    /// An order that stands by itself.
+    Order(OrderId),
+    /// A rented machine.
+    Agreement(AgreementId),
 }
 
 /// One change of one account: a line of its statement. Over all movements ever, the changes sum to minted − burned.
@@ -198,7 +205,14 @@ impl Movement {
     pub const fn job(&self) -> Option<JobId> {
         match self.reference {
             Some(Reference::Job(job)) => Some(job),
-            Some(Reference::Hold(_) | Reference::Epoch(_) | Reference::Proposal(_)) | None => None,
+            Some(
+                Reference::Hold(_)
+                | Reference::Epoch(_)
+                | Reference::Proposal(_)
+                | Reference::Order(_)
+                | Reference::Agreement(_),
+            )
+            | None => None,
         }
     }
 }

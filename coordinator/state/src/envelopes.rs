@@ -206,7 +206,7 @@ fn decide(
 ) -> Outcome {
     ctx.position = position;
     let outcome = apply_command(state, ctx, prepared, command, memos);
-    if ctx.rematch {
+    if !ctx.fresh.is_empty() {
         market::try_match(state, ctx);
     }
     outcome

@@ -4,10 +4,10 @@
 //! looks whether it still means something, so a timer that was not removed in time does no harm.
 
 use crate::{
-    admin,
+    admin, agreements,
     context::Context,
     drilling,
-    ids::{JobId, MachineId, OfferId, ProposalId, UnitId},
+    ids::{AgreementId, JobId, MachineId, OfferId, OrderId, ProposalId, UnitId},
     jobs,
     ledger::two_phase,
     limits, market,
@@ -25,7 +25,7 @@ pub(crate) enum Timer {
     /// An offer lapses.
     Offer(OfferId),
     /// An order has waited long enough.
-    Order(JobId),
+    Order(OrderId),
     /// The lease of a drilling replica is over, or it has not revealed.
     Drill { unit: UnitId, machine: MachineId, attempt: u32 },
     /// A unit's reveals have taken long enough.
@@ -38,6 +38,8 @@ pub(crate) enum Timer {
     Job(JobId),
     /// A proposal lapses.
     Proposal(ProposalId),
+    /// A rent is over.
+    Agreement(AgreementId),
 }
 
 impl Timer {
@@ -45,7 +47,7 @@ impl Timer {
     const fn cost(self) -> u32 {
         match self {
             Timer::Offer(_) | Timer::Proposal(_) => 1,
-            Timer::Order(_) => 4,
+            Timer::Order(_) | Timer::Agreement(_) => 4,
             Timer::Drill { .. } | Timer::Reveal(_) | Timer::Lease { .. } | Timer::Open { .. } | Timer::Job(_) => 32,
         }
     }
@@ -60,13 +62,14 @@ pub(crate) fn run(state: &mut State, ctx: &mut Context) {
         state.timers.remove(&(due_ms, timer));
         match timer {
             Timer::Offer(offer) => market::on_offer_due(state, ctx, offer),
-            Timer::Order(job) => market::on_order_due(state, ctx, job),
+            Timer::Order(order) => market::on_order_due(state, ctx, order),
             Timer::Drill { unit, machine, attempt } => drilling::on_lease_due(state, ctx, unit, machine, attempt),
             Timer::Reveal(unit) => drilling::on_reveal_due(state, ctx, unit),
             Timer::Lease { job, attempt } => jobs::on_lease_due(state, ctx, job, attempt),
             Timer::Open { job, segment } => jobs::on_open_due(state, ctx, job, segment),
             Timer::Job(job) => jobs::on_due(state, ctx, job),
             Timer::Proposal(proposal) => admin::on_due(state, ctx, proposal),
+            Timer::Agreement(agreement) => agreements::on_due(state, ctx, agreement),
         }
     }
     two_phase::expire(state, ctx);

@@ -60,6 +60,14 @@ id!(
     OfferId
 );
 id!(
+    /// An order, made by `PlaceOrder`; that of a job has the job's id.
+    OrderId
+);
+id!(
+    /// An agreement: SHA-256("MatrixAI/agreement/v1" || order || number of the trade LE64)[..20].
+    AgreementId
+);
+id!(
     /// A drilling campaign, made by `PublishCampaign`.
     CampaignId
 );
@@ -77,6 +85,12 @@ id!(
     /// A hold, made by `HoldFunds`.
     HoldId
 );
+
+impl From<JobId> for OrderId {
+    fn from(job: JobId) -> Self {
+        Self(job.0)
+    }
+}
 
 /// A coordinator: its number in genesis or the one it was given when it joined; its raft id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -147,6 +161,11 @@ impl UnitId {
 /// "proposal" or "hold".
 pub fn made_id(kind: &str, key: &Key, command_id: &CommandId, position: u32) -> [u8; 20] {
     first_20(sha256(&[b"MatrixAI/id/v1", kind.as_bytes(), key, command_id, &position.to_le_bytes()]))
+}
+
+/// The id of an agreement: of which order, and the how manieth trade it was.
+pub(crate) fn agreement_id(order: OrderId, trade: u64) -> AgreementId {
+    AgreementId(first_20(sha256(&[b"MatrixAI/agreement/v1", &order.0, &trade.to_le_bytes()])))
 }
 
 /// The cluster's id, which is the chain id of every formula.

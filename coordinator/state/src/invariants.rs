@@ -3,12 +3,12 @@
 use crate::{
     accounts::AccountRole,
     admin::ProposalRow,
-    drilling,
+    agreements, drilling,
     expiry::Timer,
     ids::AccountId,
     jobs,
     ledger::{supply, two_phase},
-    market::OfferStatus,
+    market::{OfferStatus, OrderRow},
     money::Money,
     state::{KeyOwner, State},
 };
@@ -29,6 +29,7 @@ impl State {
         self.administration()?;
         self.open()?;
         drilling::check(self)?;
+        agreements::check(self)?;
         jobs::check(self)
     }
 
@@ -53,6 +54,14 @@ impl State {
             })?;
             let sum: &mut Money = held.entry(hold.payer).or_default();
             *sum = sum.checked_add(hold.remaining()).ok_or("holds overflow")?;
+        }
+        for (_, order) in self.orders.iter().filter(|(_, order)| order.job.is_none()) {
+            let sum: &mut Money = held.entry(order.buyer).or_default();
+            *sum = sum.checked_add(order.money).ok_or("holds overflow")?;
+        }
+        for row in self.agreements().filter(|row| row.closed.is_none()) {
+            let sum: &mut Money = held.entry(row.buyer).or_default();
+            *sum = sum.checked_add(row.held).ok_or("holds overflow")?;
         }
         for hold in self.held_transfers() {
             let sum: &mut Money = held.entry(hold.payer).or_default();
@@ -88,11 +97,12 @@ impl State {
         ensure(self.book.len() == open && in_book == open, || {
             format!("{} places in the book for {open} open offers", self.book.len())
         })?;
-        let rented = self.machines().filter(|row| row.job.is_some()).count() as u64;
+        let rented = self.machines().filter(|row| !row.is_free()).count() as u64;
         ensure(self.rented.len() == rented, || format!("{} rentals of {rented} machines", self.rented.len()))?;
         let online = self.machines().filter(|row| row.online).count() as u64;
         ensure(self.online.len() == online, || format!("{} of {online} machines are listed", self.online.len()))?;
-        ensure(self.order_of.len() == self.orders.len(), || "orders and jobs part ways".to_owned())
+        let dated = |row: &OrderRow| self.timers.contains(&(row.due_ms, Timer::Order(row.id)));
+        ensure(self.orders.iter().all(|(id, row)| row.id == *id && dated(row)), || "an order never lapses".to_owned())
     }
 
     /// There is a voter, the threshold can be reached, the staff is listed, and proposals will lapse.
@@ -112,12 +122,13 @@ impl State {
         ensure(self.proposals().all(dated), || "a proposal never lapses".to_owned())
     }
 
-    /// Accounts know how many of their offers and jobs are open.
+    /// Accounts know how many of their offers, orders and jobs are open.
     fn open(&self) -> Result<(), String> {
         let mut open: BTreeMap<AccountId, u32> = BTreeMap::new();
         let offers = self.offers().filter(|row| matches!(row.status, OfferStatus::Open | OfferStatus::Rented));
         let jobs = self.jobs().filter(|row| !row.state.closed());
-        for owner in offers.map(|row| row.owner).chain(jobs.map(|row| row.owner)) {
+        let orders = self.orders().filter(|row| row.job.is_none());
+        for owner in offers.map(|row| row.owner).chain(jobs.map(|row| row.owner)).chain(orders.map(|row| row.buyer)) {
             let count = open.entry(owner).or_default();
             *count = count.saturating_add(1);
         }

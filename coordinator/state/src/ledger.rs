@@ -9,6 +9,7 @@
 //! is in `ledger/two_phase.rs`, and where they are kept in `ledger/holds.rs`.
 
 pub(crate) mod holds;
+pub(crate) mod orders;
 pub mod supply;
 pub mod two_phase;
 

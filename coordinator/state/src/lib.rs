@@ -21,6 +21,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod agreements;
 pub mod beacon;
 mod canonical;
 pub mod command;

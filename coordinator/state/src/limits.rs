@@ -3,7 +3,7 @@
 //! | limit | enforced |
 //! |---|---|
 //! | commands a second | here, exactly, by a token bucket in ledger time, for each key of the account (its own, and each of its machines'); beforehand at the coordinators' edge, two seconds of refill more generous, so that a flood does not reach the log |
-//! | open offers and jobs | here, exactly |
+//! | open offers, orders and jobs | here, exactly |
 //! | bytes of artifacts | at the edge of each coordinator, which counts what it has taken from the account and from its machines that are not rented out; the figure is read from this state |
 //! | minimum balance | here, exactly: what an account must keep. Opening an account takes it, so all rows together are at most the money there is divided by it |
 //!
@@ -33,7 +33,7 @@ pub struct Limits {
     pub commands_per_s: u32,
     /// Commands that may come at once.
     pub burst: u32,
-    /// Offers and jobs that are not closed.
+    /// Offers, orders and jobs that are not closed.
     pub open_max: u32,
     /// Bytes of artifacts that one coordinator takes.
     pub storage_bytes: u64,
@@ -140,7 +140,7 @@ fn left_after(state: &State, key: &Key, commands: usize, now_ms: u64) -> Result<
     Ok(Some(RateRow { level, at_ms: now_ms, full_ms }))
 }
 
-/// Whether an account may have one more open offer or job.
+/// Whether an account may have one more open offer, order or job.
 ///
 /// # Errors
 /// `too_many_open`.
@@ -150,14 +150,14 @@ pub(crate) fn check_open(state: &State, account: AccountId) -> Result<(), Refusa
     if max != 0 && open >= max { Err(Refusal::TooManyOpen) } else { Ok(()) }
 }
 
-/// An offer or job of an account is open from now on.
+/// An offer, order or job of an account is open from now on.
 pub(crate) fn opened(state: &mut State, account: AccountId) {
     if let Some(row) = state.accounts.get_mut(&account) {
         row.open = row.open.saturating_add(1);
     }
 }
 
-/// An offer or job of an account is closed.
+/// An offer, order or job of an account is closed.
 pub(crate) fn closed(state: &mut State, account: AccountId) {
     if let Some(row) = state.accounts.get_mut(&account) {
         row.open = row.open.checked_sub(1).expect("what is closed was counted when it was opened");

@@ -1,9 +1,10 @@
 //! Machines: who owns them, what they say they have, whether they are there, and what their one compute slot does.
 
 use crate::{
+    agreements,
     command::{EnrolMachine, MachineLost, MachineOnline, RevokeMachine},
     context::Context,
-    ids::{AccountId, JobId, Key, MachineId, UnitId},
+    ids::{AccountId, AgreementId, JobId, Key, MachineId, UnitId},
     leases, market,
     outcome::{Detail, Outcome, Refusal},
     state::{KeyOwner, State},
@@ -113,6 +114,8 @@ pub struct MachineRow {
     pub suspended: bool,
     /// The job it is rented to.
     pub job: Option<JobId>,
+    /// Or the agreement that it is rented under.
+    pub agreement: Option<AgreementId>,
     /// What its compute slot does. Granted and freed by `leases.rs` only.
     pub slot: Option<Slot>,
 }
@@ -123,6 +126,11 @@ impl MachineRow {
         self.online && !self.revoked && !self.suspended
     }
 
+    /// Whether nobody has rented it.
+    pub fn is_free(&self) -> bool {
+        self.job.is_none() && self.agreement.is_none()
+    }
+
     /// The wire's status.
     pub fn status(&self) -> &'static str {
         if self.revoked {
@@ -131,7 +139,7 @@ impl MachineRow {
             "suspended"
         } else if !self.online {
             "offline"
-        } else if self.job.is_some() {
+        } else if !self.is_free() {
             "rented"
         } else if self.slot.is_some() {
             "drilling"
@@ -172,6 +180,7 @@ pub(crate) fn enrol(state: &mut State, ctx: &mut Context, owner: AccountId, cmd:
         revoked: false,
         suspended: false,
         job: None,
+        agreement: None,
         slot: None,
     };
     state.by_memory.insert((row.inventory.ram_bytes, id), owner);
@@ -227,7 +236,8 @@ pub(crate) fn online(state: &mut State, ctx: &mut Context, cmd: &MachineOnline) 
     state.online.insert(cmd.machine, ());
     ctx.event("machine.online", cmd.machine, format!("Machine {} is online.", cmd.machine));
     leases::machine_online(state, ctx, cmd.machine);
-    ctx.rematch();
+    agreements::machine_online(state, ctx.now_ms, cmd.machine);
+    market::machine_changed(state, ctx, cmd.machine);
     Outcome::DONE
 }
 
@@ -245,6 +255,7 @@ pub(crate) fn lost(state: &mut State, ctx: &mut Context, cmd: &MachineLost) -> O
 /// What revocation and suspension have in common.
 fn withdraw(state: &mut State, ctx: &mut Context, machine: MachineId) {
     market::withdraw_all(state, ctx, machine);
+    agreements::machine_gone(state, ctx, machine);
     offline(state, ctx, machine);
 }
 
@@ -254,6 +265,8 @@ fn offline(state: &mut State, ctx: &mut Context, machine: MachineId) {
         row.seen_ms = ctx.now_ms;
     }
     state.online.remove(&machine);
+    agreements::machine_lost(state, ctx.now_ms, machine);
+    market::machine_changed(state, ctx, machine);
     leases::machine_lost(state, ctx, machine);
     ctx.owed(machine);
 }

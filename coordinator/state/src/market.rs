@@ -1,23 +1,26 @@
 //! The market: machines for rent, orders that wait for them, and the agreements between the two.
 //!
-//! The book (`market/book.rs`) keeps open offers by price and time, and waiting orders by limit and time. Matching
-//! (`market/matching.rs`) gives an order all the machines it wants or none, of those that its query (`market/query.rs`)
-//! accepts. An agreement's machines belong to its job
-//! until `release_machines`.
+//! The book (`market/book.rs`) keeps offers and waiting orders. Matching (`market/matching.rs`) gives an order the machines
+//! that it wants, of those that its query (`market/query.rs`) accepts; the engine (`market/engine.rs`), which follows the
+//! rows (`market/live.rs`), finds them. A job's machines belong to it until `release_machines`; those of an order that
+//! stands by itself (`market/orders.rs`) are rented one by one (`agreements.rs`).
 
 mod attributes;
 pub(crate) mod book;
 pub mod engine;
+pub(crate) mod live;
 pub(crate) mod matching;
+pub(crate) mod orders;
 pub mod query;
 
-pub(crate) use book::{cancel_order, check_terms, make_offer, on_offer_due, on_order_due, place_order};
+pub(crate) use book::{amend_offer, check_terms, end_order, make_offer, on_offer_due, on_order_due, place_for_job};
 pub(crate) use book::{withdraw_all, withdraw_offer};
-pub(crate) use matching::{release_machines, try_match};
+pub(crate) use live::machine_changed;
+pub(crate) use matching::{Fresh, free_again, release_machines, try_match};
 
 use self::query::Query;
 use crate::{
-    ids::{AccountId, JobId, MachineId, OfferId},
+    ids::{AccountId, JobId, MachineId, OfferId, OrderId},
     money::Money,
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +76,14 @@ impl OfferStatus {
             OfferStatus::Lapsed => "lapsed",
         }
     }
+
+    /// Whether it can never be had again.
+    pub const fn ended(self) -> bool {
+        match self {
+            OfferStatus::Open | OfferStatus::Rented => false,
+            OfferStatus::Withdrawn | OfferStatus::Lapsed => true,
+        }
+    }
 }
 
 /// A machine for rent.
@@ -100,15 +111,31 @@ pub struct OfferRow {
     pub sequence: u64,
 }
 
-/// A waiting order: what matching needs to know of a job.
+/// A waiting order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow {
-    /// The job it is for.
-    pub job: JobId,
+    /// Its id; a job's order has the job's.
+    pub id: OrderId,
+    /// The job it is for; none for one that stands by itself.
+    pub job: Option<JobId>,
     /// Who pays.
     pub buyer: AccountId,
-    /// What may be rented.
-    pub terms: OrderTerms,
+    /// Machines that it still wants.
+    pub wanted: u32,
+    /// Machines that it takes at least at once.
+    pub least: u32,
+    /// Highest price of one machine, minor units per hour.
+    pub price_limit: Money,
+    /// What its further agreements may cost, fees included. It is on hold: the job's, or its own.
+    pub money: Money,
+    /// How long it rents, seconds.
+    pub duration_s: u64,
+    /// What each machine must be.
+    pub query: Query,
+    /// This offer or nothing.
+    pub select: Option<OfferId>,
+    /// Whether it waits for what it does not get in its turn.
+    pub rests: bool,
     /// The fee when it was placed, basis points: the hold covers it.
     pub fee_bp: u32,
     /// Memory that each machine must have claimed, bytes.
@@ -122,8 +149,10 @@ pub struct OrderRow {
 /// One machine of an agreement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TradeRow {
-    /// The job it works for.
-    pub job: JobId,
+    /// The order that it serves.
+    pub order: OrderId,
+    /// The job it works for; none for an order that stands by itself.
+    pub job: Option<JobId>,
     /// The offer that was taken.
     pub offer: OfferId,
     /// The machine.
@@ -138,7 +167,7 @@ pub struct TradeRow {
     pub matched_ms: u64,
 }
 
-/// A machine that a job was given.
+/// A machine that an order was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MatchedMachine {
     pub(crate) machine: MachineId,

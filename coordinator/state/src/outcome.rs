@@ -265,6 +265,17 @@ refusals! {
     IssueCap = 211, "issue_cap", "more would be issued and not redeemed than genesis allows";
     ReferenceUsed = 212, "reference_used", "something was done under this reference already; it is never done twice";
     BadReference = 213, "bad_reference", "an external reference has 1 to 64 bytes";
+
+    // Of the market, and 220–239: orders and agreements.
+    BadLeast = 73, "bad_least", "an order takes at least one machine at once, and at most as many as it wants";
+    BadOrderExpiry = 220, "bad_order_expiry", "an order waits until a time that is ahead, by at most 30 days";
+    UnknownOrder = 221, "unknown_order", "there is no such waiting order: it has all its machines, was cancelled, or has lapsed";
+    NotYourOrder = 222, "not_your_order", "the order was placed by another account";
+    OrderOfJob = 223, "order_of_job", "the order belongs to a job: cancel the job instead";
+    BadSelect = 224, "bad_select", "an order that names an offer wants one machine";
+    UnknownAgreement = 225, "unknown_agreement", "there is no such agreement";
+    NotYourAgreement = 226, "not_your_agreement", "only the buyer and the seller may end an agreement";
+    AgreementClosed = 227, "agreement_closed", "the agreement is over already";
 }
 
 /// The sentence, and what in particular was wrong.

@@ -10,6 +10,7 @@ use crate::{
         self, Policy, ProposalRow,
         rights::{self, Right},
     },
+    agreements::{self, AgreementRow},
     beacon::{self, Beacon},
     command::{Command, HoldFunds, PostHold, VoidHold},
     context::Context,
@@ -20,7 +21,8 @@ use crate::{
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
     ids::{
-        AccountId, CampaignId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId, cluster_id,
+        AccountId, AgreementId, CampaignId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, OrderId, ProposalId,
+        UnitId, cluster_id,
     },
     index::HashKey,
     jobs::{self, JobRow, RoundRow, TaskRow},
@@ -33,10 +35,7 @@ use crate::{
     },
     limits::{Limits, RateRow},
     machines::{self, MachineRow},
-    market::{
-        self, OfferRow, OrderRow, TradeRow,
-        book::{OfferKey, OrderKey},
-    },
+    market::{self, Fresh, OfferRow, OrderRow, TradeRow, book::OfferKey, live::Live},
     money::Money,
     nodes::{self, NodeRow},
     outcome::{Outcome, Refusal},
@@ -120,9 +119,6 @@ pub(crate) struct Head {
     pub(crate) book_sequence: u64,
     /// Trades ever made.
     pub(crate) trades: u64,
-    /// Where an unfinished pass of matching goes on, and whether another is due after it.
-    pub(crate) match_from: Option<OrderKey>,
-    pub(crate) match_again: bool,
     /// The rules in effect, and the index of the entry that switched them on (0 for the first).
     pub(crate) rules_version: u32,
     pub(crate) rules_since: u64,
@@ -147,6 +143,8 @@ macro_rules! state {
         pub struct State {
             pub(crate) genesis: Arc<Genesis>,
             pub(crate) cluster_id: Hash,
+            /// Follows from the rows; a copy has none and makes its own if it needs it.
+            pub(crate) live: Live,
             $($(#[$figure_doc])* pub(crate) $figure: $figure_type,)*
             $($(#[$table_doc])* pub(crate) $table: $table_type,)*
         }
@@ -172,6 +170,7 @@ macro_rules! state {
                 let hash_key = HashKey::of(&cluster_id);
                 Self {
                     cluster_id,
+                    live: Live::default(),
                     $($figure: Default::default(),)*
                     $($table: Part::empty(hash_key),)*
                     genesis: Arc::new(genesis),
@@ -218,13 +217,15 @@ state! {
         machines: Table<MachineId, MachineRow, 64>,
         online: Table<MachineId, ()>,
         by_memory: Table<(u64, MachineId), AccountId>,
-        // The market. `machine_offers`: open and rented ones. `rented`: under which offer a machine works.
+        // The market. `machine_offers`: open and rented ones. `rented`: under which offer a machine works. `backlog`: what
+        // matching has not come to yet, in the order of its turns.
         offers: Table<OfferId, OfferRow>,
         book: Table<OfferKey, OfferId>,
         machine_offers: Table<(MachineId, OfferId), ()>,
         rented: Table<MachineId, OfferId>,
-        orders: Table<OrderKey, OrderRow>,
-        order_of: Table<JobId, OrderKey>,
+        orders: Table<OrderId, OrderRow>,
+        backlog: Table<u64, Fresh, 4>,
+        agreements: Table<AgreementId, AgreementRow>,
         trades: Table<u64, TradeRow>,
         // Idempotency and time.
         windows: Windows,
@@ -390,6 +391,11 @@ impl State {
             }
             Command::PostHold(PostHold { hold, amount }) => two_phase::post(self, ctx, account()?, hold, amount),
             Command::VoidHold(VoidHold { hold }) => two_phase::void(self, ctx, account()?, hold),
+            Command::PlaceOrder(c) => market::orders::place(self, ctx, participant()?, c),
+            Command::AmendOrder(c) => market::orders::amend(self, ctx, account()?, &c),
+            Command::CancelOrder(c) => market::orders::cancel(self, ctx, account()?, &c),
+            Command::AmendOffer(c) => market::amend_offer(self, ctx, account()?, &c),
+            Command::EndAgreement(c) => agreements::end(self, ctx, account()?, &c),
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     accounts::AccountRow,
     drilling::{CampaignRow, UnitRow},
     genesis::Genesis,
-    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, OfferId, UnitId},
+    ids::{AccountId, CampaignId, Hash, JobId, Key, MachineId, OfferId, OrderId, UnitId},
     jobs::JobRow,
     ledger::HoldRow,
     machines::MachineRow,
@@ -117,12 +117,17 @@ impl State {
         self.book.iter().filter_map(|(_, id)| self.offers.get(id))
     }
 
-    /// Waiting orders in the book's order: highest limit first, then oldest.
+    /// Waiting orders in order of id.
     pub fn orders(&self) -> impl Iterator<Item = &OrderRow> {
         self.orders.iter().map(|(_, row)| row)
     }
 
-    /// The last agreements, oldest first.
+    /// A waiting order by its id; that of a job has the job's.
+    pub fn order(&self, id: OrderId) -> Option<&OrderRow> {
+        self.orders.get(&id)
+    }
+
+    /// The last trades, oldest first.
     pub fn trades(&self) -> impl DoubleEndedIterator<Item = &TradeRow> {
         self.trades.iter().map(|(_, row)| row)
     }

@@ -46,6 +46,11 @@ const COMMANDS: &[&str] = &[
     "hold to=bob amount=1MAI for=60",
     "post hold=h amount=1",
     "void hold=h",
+    "order machines=3 least=2 where=cores>=2",
+    "amend order=o machines=2 price=3MAI",
+    "cancel_order order=o",
+    "reprice offer=o price=2MAI",
+    "end agreement=a",
 ];
 
 /// One of each action, in order of number.

@@ -76,6 +76,16 @@ const SHAPES: &[&str] = &[
     "post hold=X amount=P",
     "post hold=X",
     "void hold=X",
+    "order machines=N least=N price=P total=P duration=N",
+    "order machines=1 price=P total=P",
+    "order machines=2 least=1 price=2MAI total=5MAI",
+    "order price=P total=P now=1",
+    "order offer=X total=P",
+    "amend order=X machines=N price=P total=P",
+    "amend order=X price=P",
+    "cancel_order order=X",
+    "reprice offer=X price=P",
+    "end agreement=X",
 ];
 
 /// What happens next.

@@ -20,6 +20,7 @@ macro_rules! scenarios {
 
 scenarios![
     accounts,
+    agreements,
     administration,
     beacon,
     campaigns,
@@ -40,6 +41,7 @@ scenarios![
     orders,
     roots,
     rules,
+    standalone,
     suspension,
     two_phase,
 ];

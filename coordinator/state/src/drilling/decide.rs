@@ -7,6 +7,7 @@ use crate::{
     ids::{Hash, MachineId, UnitId},
     leases,
     machines::Lease,
+    market,
     plants::{Plant, planted},
     power,
     state::State,
@@ -170,7 +171,7 @@ fn close(state: &mut State, ctx: &mut Context, unit: UnitId, verdict: UnitState)
     announce(ctx, &row);
     if verdict == UnitState::Accepted {
         // A machine that has just been measured may be what an order waits for.
-        ctx.rematch();
+        row.active().for_each(|replica| market::machine_changed(state, ctx, replica.machine));
     }
 }
 

@@ -6,6 +6,7 @@
 use super::{Prepared, Read, decide};
 use crate::{
     context::Context,
+    market::live,
     outcome::{Outcome, Refusal},
     state::State,
 };
@@ -27,6 +28,7 @@ pub(super) fn apply(
 ) {
     ctx.linked = ctx.linked.saturating_sub(1);
     let before = state.clone();
+    live::begin_link(state);
     let (effects, events, movements) = (ctx.effects.clone(), ctx.events.len(), ctx.movements.len());
     let mut own = commands.by_ref().take(prepared.commands);
     for (position, command) in (0u32..).zip(own.by_ref()) {
@@ -37,7 +39,10 @@ pub(super) fn apply(
             break;
         }
     }
-    let Some((Outcome::Refused(_), done)) = outcomes.split_last_mut() else { return };
+    let Some((Outcome::Refused(_), done)) = outcomes.split_last_mut() else {
+        live::end_link(state);
+        return;
+    };
     done.fill(Refusal::LinkedRefused.into());
     outcomes.extend(own.map(|_| Outcome::from(Refusal::LinkedRefused)));
     go_back(state, before);
@@ -47,10 +52,12 @@ pub(super) fn apply(
 }
 
 /// No command touches what is remembered of envelopes, and a copy of it would have to find its index anew, which takes long with
-/// a million of them.
+/// a million of them. The engine of the market is not made anew either.
 fn go_back(state: &mut State, mut before: State) {
     mem::swap(&mut state.windows, &mut before.windows);
+    let live = mem::take(&mut state.live);
     *state = before;
+    live::undo_link(state, live);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     let verifiers = state.replays_of(job).filter_map(|replay| replay.verifier);
     let busy: BTreeSet<MachineId> = members.iter().copied().chain(verifiers).collect();
     limits::closed(state, owner);
-    market::cancel_order(state, job);
+    market::end_order(state, job.into());
     ledger::refund(state, ctx, job);
     market::release_machines(state, ctx, job, &members);
     for machine in busy {

@@ -75,7 +75,7 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
     limits::opened(state, owner);
     state.job_order.insert((ctx.index, id), ());
     ctx.event("job.submitted", id, format!("Account {owner} submitted job {id}, {:?}.", cmd.name));
-    market::place_order(state, ctx, id, owner, cmd.order.clone(), memory_bytes);
+    market::place_for_job(state, ctx, id, owner, cmd.order.clone(), memory_bytes);
     Outcome::made(id)
 }
 

@@ -2,13 +2,13 @@
 
 use super::{
     DURATION_S_MAX, OFFERS_PER_MACHINE_MAX, ORDER_MACHINES_MAX, OfferRow, OfferStatus, OrderRow, OrderTerms,
-    START_DEADLINE_DEFAULT_S,
+    START_DEADLINE_DEFAULT_S, live, matching::FreshOrder, orders,
 };
 use crate::{
-    command::{MakeOffer, WithdrawOffer},
+    command::{AmendOffer, MakeOffer, WithdrawOffer},
     context::Context,
     expiry::Timer,
-    ids::{AccountId, JobId, MachineId, OfferId},
+    ids::{AccountId, JobId, MachineId, OfferId, OrderId},
     jobs, limits,
     money::Money,
     outcome::{Outcome, Refusal},
@@ -25,14 +25,6 @@ const CAPABLE_SCAN_MAX: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct OfferKey {
     pub(crate) price_per_hour: Money,
-    pub(crate) sequence: u64,
-}
-
-/// Place of a waiting order: highest limit first, then oldest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct OrderKey {
-    /// [`Money::MAX`] less the limit, so that the ascending order of the table puts high limits first.
-    pub(crate) below_max: Money,
     pub(crate) sequence: u64,
 }
 
@@ -99,8 +91,42 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     ctx.event("offer.made", id, format!("Machine {} is offered at {} an hour.", row.machine, row.price_per_hour));
     state.offers.insert(id, row);
     limits::opened(state, owner);
-    ctx.rematch();
+    live::offer_changed(state, ctx, id);
     Outcome::made(id)
+}
+
+/// Gives an offer a new price and perhaps more time; it goes to the end of those at its price. What was agreed on under it
+/// stays.
+pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId, cmd: &AmendOffer) -> Outcome {
+    let Some(row) = state.offers.get(&cmd.offer) else { return Refusal::UnknownOffer.into() };
+    if row.owner != owner {
+        return Refusal::NotYourOffer.into();
+    }
+    if row.status.ended() {
+        return Refusal::OfferClosed.into();
+    }
+    if cmd.price_per_hour.is_zero() {
+        return Refusal::ZeroPrice.into();
+    }
+    if cmd.expires_ms.is_some_and(|expires_ms| expires_ms <= ctx.now_ms) {
+        return Refusal::OfferExpired.into();
+    }
+    let sequence = next_sequence(state);
+    let Some(row) = state.offers.get_mut(&cmd.offer) else { return Refusal::UnknownOffer.into() };
+    let (old, due) = (row.key(), row.expires_ms);
+    (row.price_per_hour, row.sequence) = (cmd.price_per_hour, sequence);
+    row.expires_ms = cmd.expires_ms.unwrap_or(due);
+    let (new, expires_ms, open) = (row.key(), row.expires_ms, row.status == OfferStatus::Open);
+    if open {
+        state.book.remove(&old);
+        state.book.insert(new, cmd.offer);
+    }
+    if expires_ms != due {
+        state.timers.remove(&(due, Timer::Offer(cmd.offer)));
+        state.timers.insert((expires_ms, Timer::Offer(cmd.offer)), ());
+    }
+    live::offer_changed(state, ctx, cmd.offer);
+    Outcome::DONE
 }
 
 /// Takes an offer back. A machine that works under it goes on until its job ends.
@@ -174,9 +200,9 @@ pub(crate) fn check_terms(
     Err(Refusal::NoCapableMachine)
 }
 
-/// Puts a job's order into the book; matching looks at it after this command. The terms have passed [`check_terms`] and
-/// `total_limit` is on hold.
-pub(crate) fn place_order(
+/// Puts a job's order into the book, which gets all its machines or none, each of another owner; matching looks at it after
+/// this command. The terms have passed [`check_terms`] and `total_limit` is on hold.
+pub(crate) fn place_for_job(
     state: &mut State,
     ctx: &mut Context,
     job: JobId,
@@ -185,34 +211,51 @@ pub(crate) fn place_order(
     memory_bytes: u64,
 ) {
     let wait_s = if terms.start_deadline_s == 0 { START_DEADLINE_DEFAULT_S } else { terms.start_deadline_s };
-    let due_ms = ctx.now_ms.saturating_add(wait_s.saturating_mul(1_000));
-    let fee_bp = state.policy.fee_bp;
-    let sequence = next_sequence(state);
-    let key = OrderKey { below_max: Money::MAX.saturating_sub(terms.price_limit), sequence };
-    state.orders.insert(key, OrderRow { job, buyer, terms, fee_bp, memory_bytes, sequence, due_ms });
-    state.order_of.insert(job, key);
-    state.timers.insert((due_ms, Timer::Order(job)), ());
-    ctx.rematch();
+    let OrderTerms { machines: wanted, price_limit, total_limit: money, duration_s, query, .. } = terms;
+    let row = OrderRow {
+        id: job.into(),
+        job: Some(job),
+        buyer,
+        wanted,
+        least: wanted,
+        price_limit,
+        money,
+        duration_s,
+        query,
+        select: None,
+        rests: true,
+        fee_bp: state.policy.fee_bp,
+        memory_bytes,
+        sequence: next_sequence(state),
+        due_ms: ctx.now_ms.saturating_add(wait_s.saturating_mul(1_000)),
+    };
+    state.timers.insert((row.due_ms, Timer::Order(row.id)), ());
+    ctx.fresh.orders.push(FreshOrder { id: row.id, placed: true });
+    state.orders.insert(row.id, row);
 }
 
-/// Takes a waiting job's order out of the book; does nothing for a job whose order does not wait.
-pub(crate) fn cancel_order(state: &mut State, job: JobId) {
-    let order = state.order_of.remove(&job).and_then(|key| state.orders.remove(&key));
-    if let Some(order) = order {
-        state.timers.remove(&(order.due_ms, Timer::Order(job)));
-    }
+/// Takes an order out of the book and returns it, if it waits.
+pub(crate) fn end_order(state: &mut State, order: OrderId) -> Option<OrderRow> {
+    let row = state.orders.remove(&order)?;
+    state.timers.remove(&(row.due_ms, Timer::Order(order)));
+    live::follow(state, |built, _| built.withhold_order(order));
+    Some(row)
 }
 
 /// An order has waited long enough.
-pub(crate) fn on_order_due(state: &mut State, ctx: &mut Context, job: JobId) {
-    if state.order_of.contains(&job) {
-        cancel_order(state, job);
-        jobs::order_lapsed(state, ctx, job);
+pub(crate) fn on_order_due(state: &mut State, ctx: &mut Context, order: OrderId) {
+    match state.orders.get(&order).map(|row| row.job) {
+        Some(Some(job)) => {
+            end_order(state, order);
+            jobs::order_lapsed(state, ctx, job);
+        }
+        Some(None) => orders::lapse(state, ctx, order),
+        None => {}
     }
 }
 
 /// Offers of a machine that are open or rented.
-fn offers_of(state: &State, machine: MachineId) -> impl Iterator<Item = OfferId> + '_ {
+pub(super) fn offers_of(state: &State, machine: MachineId) -> impl Iterator<Item = OfferId> + '_ {
     let first = (machine, OfferId([0; 20]));
     let last = (machine, OfferId([0xff; 20]));
     state.machine_offers.range(first..=last).map(|((_, offer), ())| *offer)
@@ -220,7 +263,7 @@ fn offers_of(state: &State, machine: MachineId) -> impl Iterator<Item = OfferId>
 
 fn close_offer(state: &mut State, ctx: &mut Context, offer: OfferId, status: OfferStatus) {
     let Some(row) = state.offers.get_mut(&offer) else { return };
-    if matches!(row.status, OfferStatus::Withdrawn | OfferStatus::Lapsed) {
+    if row.status.ended() {
         return;
     }
     row.status = status;
@@ -229,11 +272,12 @@ fn close_offer(state: &mut State, ctx: &mut Context, offer: OfferId, status: Off
     state.machine_offers.remove(&(machine, offer));
     state.timers.remove(&(due, Timer::Offer(offer)));
     limits::closed(state, owner);
+    live::offer_changed(state, ctx, offer);
     ctx.event("offer.closed", offer, format!("The offer of machine {machine} is {}.", status.as_str()));
 }
 
 /// Time among offers and orders, finer than the clock.
-fn next_sequence(state: &mut State) -> u64 {
+pub(super) fn next_sequence(state: &mut State) -> u64 {
     state.head.book_sequence = state.head.book_sequence.saturating_add(1);
     state.head.book_sequence
 }

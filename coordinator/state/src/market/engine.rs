@@ -13,18 +13,21 @@
 //!
 //! A continuous double auction: price, then time; the one that rests names the price; an order may want several machines
 //! and a least number of them at once. Between two calls no resting order could be served by resting offers, so only what
-//! is new (`serve_order`, `serve_offers`) is looked at.
+//! is new (`serve_order`, `serve_offers`) is looked at. The engine proposes, and whoever drives it settles.
 
 mod access;
 mod matching;
 mod offers;
 mod orders;
 
-pub use matching::{Fill, Progress, Proposal};
+pub use matching::{Fill, Step};
 
 use self::access::{Access, AccessIndex};
 use super::query::{Attributes, Query};
-use crate::{ids::AccountId, money::Money};
+use crate::{
+    ids::{AccountId, MachineId},
+    money::Money,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
@@ -46,6 +49,8 @@ pub type Slot = u32;
 pub struct Ask {
     /// Who is paid; never matched with an order of the same account.
     pub owner: AccountId,
+    /// What is for rent: an order takes at most one of its offers.
+    pub machine: MachineId,
     /// Per hour.
     pub price: Money,
     /// Its place in time; no two offers or orders share one.
@@ -88,8 +93,10 @@ pub struct Bid {
 /// A place in a ladder: the better price first, then the older. Bids' prices count down from the highest there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    price: Money,
-    sequence: u64,
+    /// An offer's price, or how far an order's limit is below the highest there is.
+    pub price: Money,
+    /// The place in time.
+    pub sequence: u64,
 }
 
 impl Ask {
@@ -97,8 +104,17 @@ impl Ask {
         Rank { price: self.price, sequence: self.sequence }
     }
 
-    const fn in_book(&self) -> bool {
+    /// Whether it can be had at all.
+    pub const fn in_book(&self) -> bool {
         self.open && self.quantity > 0
+    }
+
+    /// Whether an order may take it, its limit and query aside.
+    pub fn fits(&self, bid: &Bid, now_ms: u64) -> bool {
+        self.owner != bid.buyer
+            && (self.duration_min_s..=self.duration_max_s).contains(&bid.duration_s)
+            && self.memory_bytes >= bid.memory_bytes
+            && self.expires_ms > now_ms
     }
 }
 
@@ -205,6 +221,22 @@ impl<O: Copy, B: Copy> Engine<O, B> {
     /// An order's terms.
     pub fn bid(&self, slot: Slot) -> Option<&Bid> {
         self.bids.get(slot as usize)?.as_ref().map(|entry| &entry.bid)
+    }
+
+    /// What the caller knows an order by.
+    pub fn order(&self, slot: Slot) -> Option<B> {
+        self.bids.get(slot as usize)?.as_ref().map(|entry| entry.id)
+    }
+
+    /// Whether an offer is one that a query accepts.
+    pub fn accepts(&self, offer: Slot, query: &Query) -> bool {
+        self.ask_entry(offer).is_some_and(|entry| query.accepts(&entry.attributes))
+    }
+
+    /// Whether orders wait with this query.
+    pub fn waits_with(&self, query: &Query) -> bool {
+        let slot = self.by_text.get(query.text());
+        slot.and_then(|slot| self.query_entry(*slot)).is_some_and(|entry| !entry.bids.is_empty())
     }
 
     /// Offers in the book, cheapest first, then oldest.

@@ -1,187 +1,309 @@
-//! Matching: an order gets all the machines it wants or none.
+//! Matching: whoever is new looks at who waits, and the earlier and better of those comes first.
 //!
-//! Orders are looked at in the book's order (highest limit, then oldest). For each, offers are taken cheapest first, then
-//! oldest, one machine an owner, until enough are feasible; the price is that of whichever was in the book first, the
-//! offer's or the order's limit. The agreement's whole price must fit the order's total limit.
+//! Commands leave what is new in the context, as [`Fresh`]: orders, and offers that can be had (again) or changed. Each is
+//! looked at once, when its turn comes: an order against the offers, offers against the orders that could use them, in the
+//! order of limit and time. Nothing else can match, since what was there before was looked at before. Offers are taken
+//! cheapest first, then oldest; the price is that of whichever was in the book first, the offer's or the order's limit.
 //!
-//! Work is bounded by a [`Budget`] an entry. An order that the budget did not reach is remembered in
-//! `head.match_from` and looked at first in the next entry: nothing loses its place.
+//! Work is bounded by looks an entry. What they did not reach goes into the backlog, which keeps its order: in the next
+//! entry its turn comes before anything newer, and until then it is not in the engine, so that nothing overtakes it.
 
 use super::{
-    MatchedMachine, OfferRow, OrderRow, TRADES_MAX, TradeRow,
-    attributes::attributes,
-    book::{OrderKey, cancel_order, reopen, take},
+    MatchedMachine, OrderRow, TRADES_MAX, TradeRow,
+    book::{end_order, offers_of, reopen, take},
+    engine::{Rank, Slot, Step},
+    live::{self, Built},
+    orders,
     query::Query,
 };
 use crate::{
+    agreements,
     context::Context,
-    ids::{JobId, MachineId},
+    ids::{JobId, MachineId, OfferId, OrderId},
     jobs, ledger,
     money::Money,
-    power,
     state::State,
 };
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
 /// Orders and offers looked at in one entry.
 pub(crate) const LOOKS_PER_ENTRY_MAX: u32 = 65_536;
-/// Bytes of a query's text that are charged as a look.
-const QUERY_BYTES_A_LOOK: usize = 32;
+/// A query that no order waits with is tried on every offer: so many of them, times the lengths of its text, are a look.
+const QUERY_OFFERS_A_LOOK: u64 = 16;
+/// Bytes of a query's text that cost as much again.
+const QUERY_BYTES_A_LOOK: u64 = 32;
 
-/// What matching may still cost in this entry, in looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget(u32);
+/// What matching has not looked at yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fresh {
+    /// Offers that may be what an order waits for.
+    pub(crate) offers: Vec<OfferId>,
+    /// Orders, in order.
+    pub(crate) orders: Vec<FreshOrder>,
+    /// Where among the orders the offers' turn goes on, once it has begun.
+    pub(crate) from: Option<OrderKey>,
+}
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(LOOKS_PER_ENTRY_MAX)
+/// An order that has not been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FreshOrder {
+    pub(crate) id: OrderId,
+    /// It was placed, not amended: its query may be new.
+    pub(crate) placed: bool,
+}
+
+/// Place of an order: highest limit first, then oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrderKey {
+    /// [`Money::MAX`] less the limit.
+    below_max: Money,
+    sequence: u64,
+}
+
+impl From<Rank> for OrderKey {
+    fn from(rank: Rank) -> Self {
+        Self { below_max: rank.price, sequence: rank.sequence }
     }
 }
 
-impl Budget {
-    /// Pays for one look; `false` when nothing is left.
-    fn spend(&mut self) -> bool {
-        self.spend_many(1)
-    }
-
-    /// Pays for something that costs as much as so many looks.
-    fn spend_many(&mut self, looks: u32) -> bool {
-        let left = self.0.checked_sub(looks);
-        self.0 = left.unwrap_or(0);
-        left.is_some()
+impl From<OrderKey> for Rank {
+    fn from(key: OrderKey) -> Self {
+        Self { price: key.below_max, sequence: key.sequence }
     }
 }
 
-/// What one look at an order found.
-enum Found {
-    Agreement(Vec<MatchedMachine>, Money),
-    Nothing,
-    /// The budget ran out first.
-    Unfinished,
+impl Fresh {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offers.is_empty() && self.orders.is_empty()
+    }
 }
 
-/// Matches every waiting order that can be; see the module. Runs after a command that called `ctx.rematch()`, and in
-/// every entry while a pass is unfinished.
+/// Matches whatever is new: see the module. Runs after the time-driven work and after each command.
 pub(crate) fn try_match(state: &mut State, ctx: &mut Context) {
-    // A change during an unfinished pass asks for another pass after it, not for this one to begin again: else the
-    // orders at the front could use up every entry's budget.
-    let mut again = std::mem::take(&mut ctx.rematch) || state.head.match_again;
-    let mut from = state.head.match_from.take();
-    if from.is_none() {
-        if !again {
-            return;
+    while !ctx.fresh.is_empty() {
+        let fresh = std::mem::take(&mut ctx.fresh);
+        let rest = if state.backlog.is_empty() { turn(state, ctx, fresh, false) } else { Some(fresh) };
+        if let Some(rest) = rest {
+            defer(state, &rest);
+            let last = state.backlog.last().map_or(0, |(number, _)| *number);
+            state.backlog.insert(last.saturating_add(1), rest);
         }
-        again = false;
     }
-    state.head.match_again = false;
+    while ctx.looks > 0
+        && let Some((number, fresh)) = state.backlog.first().map(|(number, fresh)| (*number, fresh.clone()))
+    {
+        state.backlog.remove(&number);
+        if let Some(rest) = turn(state, ctx, fresh, true) {
+            defer(state, &rest);
+            state.backlog.insert(number, rest);
+        }
+    }
+}
+
+/// What waits for its turn is not to be had meanwhile, unless its turn has begun.
+fn defer(state: &mut State, rest: &Fresh) {
+    live::follow(state, |built, _| {
+        if rest.from.is_none() {
+            rest.offers.iter().for_each(|offer| built.withhold_offer(*offer));
+        }
+        rest.orders.iter().for_each(|order| built.withhold_order(order.id));
+    });
+}
+
+/// The turn of what is new, or was `late` until now. Returns what the looks did not suffice for.
+fn turn(state: &mut State, ctx: &mut Context, mut fresh: Fresh, late: bool) -> Option<Fresh> {
+    if ctx.looks == 0 {
+        return Some(fresh);
+    }
+    if state.orders.is_empty() && !(late && live::is_built(state)) {
+        return None;
+    }
+    fresh.offers.sort_unstable();
+    fresh.offers.dedup();
+    let mut built = live::take(state, &fresh);
+    if late && fresh.from.is_none() {
+        for offer in &fresh.offers {
+            let open = state.offers.get(offer).is_some_and(|row| live::available(state, row));
+            built.sync_offer(state, *offer, open, false);
+        }
+    }
+    let rest =
+        serve_offers(state, ctx, &mut built, fresh).and_then(|orders| serve_orders(state, ctx, &mut built, orders));
+    live::put(state, built);
+    rest.err()
+}
+
+/// Whatever waits may use these offers. Hands back the orders that are fresh themselves.
+fn serve_offers(
+    state: &mut State,
+    ctx: &mut Context,
+    built: &mut Built,
+    fresh: Fresh,
+) -> Result<Vec<FreshOrder>, Fresh> {
+    let slots: Vec<Slot> = fresh.offers.iter().filter_map(|offer| built.offer(*offer)).collect();
+    built.engine.serve_offers(&slots, fresh.from.map(Rank::from));
     loop {
-        let next = match from {
-            None => state.orders.first(),
-            Some(key) => state.orders.range(key..).next(),
-        };
-        let Some((key, order)) = next.map(|(key, order)| (*key, order.clone())) else {
-            if !again {
-                return;
-            }
-            (again, from) = (false, None);
-            continue;
-        };
-        // An order costs a look too: passes over many hopeless orders are bounded like any other work.
-        let whole_budget = ctx.budget == Budget::default();
-        let found = if ctx.budget.spend() { look(state, ctx, &order) } else { Found::Unfinished };
-        match found {
-            Found::Agreement(machines, held) => agree(state, ctx, &order, machines, held),
-            Found::Nothing => {}
-            // An order that an entry's whole budget cannot serve must not hold up those behind it.
-            Found::Unfinished if whole_budget => {}
-            Found::Unfinished => {
-                state.head.match_from = Some(key);
-                state.head.match_again = again;
-                return;
+        let whole = ctx.looks == LOOKS_PER_ENTRY_MAX;
+        match built.engine.step(ctx.now_ms, &mut ctx.looks) {
+            Step::Done => return Ok(fresh.orders),
+            Step::Fills(order) => settle(state, ctx, built, order),
+            Step::Stopped(rank) => {
+                ctx.looks = 0;
+                let mut from = OrderKey::from(rank);
+                // An order that an entry's whole budget cannot serve must not hold up those behind it.
+                if whole {
+                    from.sequence = from.sequence.saturating_add(1);
+                }
+                return Err(Fresh { from: Some(from), ..fresh });
             }
         }
-        from = Some(OrderKey { sequence: key.sequence.saturating_add(1), ..key });
     }
 }
 
-/// A closed job's machines are free again, and their offers back in the book unless they ended meanwhile.
-pub(crate) fn release_machines(state: &mut State, ctx: &mut Context, job: JobId, machines: &[MachineId]) {
-    for machine in machines {
-        let Some(row) = state.machines.get_mut(machine).filter(|row| row.job == Some(job)) else { continue };
-        row.job = None;
-        if let Some(offer) = state.rented.remove(machine) {
-            reopen(state, offer);
-        }
-    }
-    ctx.rematch();
-}
-
-fn look(state: &State, ctx: &mut Context, order: &OrderRow) -> Found {
-    let wanted = order.terms.machines as usize;
-    let mut owners = BTreeSet::new();
-    let mut machines = Vec::with_capacity(wanted);
-    for (key, offer) in state.book.iter() {
-        if key.price_per_hour > order.terms.price_limit {
-            return Found::Nothing;
-        }
-        if !ctx.budget.spend() {
-            return Found::Unfinished;
-        }
-        let Some(offer) = state.offers.get(offer) else { continue };
-        if !feasible(state, ctx.now_ms, order, offer) || owners.contains(&offer.owner) {
-            continue;
-        }
-        let query = &order.terms.query;
-        if !query.accepts_all() {
-            if !ctx.budget.spend_many(looks_of(query)) {
-                return Found::Unfinished;
-            }
-            if !query.accepts(&attributes(state, offer)) {
-                continue;
+/// Each of these may use whatever is on offer.
+fn serve_orders(state: &mut State, ctx: &mut Context, built: &mut Built, orders: Vec<FreshOrder>) -> Result<(), Fresh> {
+    for (at, order) in orders.iter().enumerate() {
+        let whole = ctx.looks == LOOKS_PER_ENTRY_MAX;
+        if !serve_order(state, ctx, built, *order) {
+            ctx.looks = 0;
+            if !whole {
+                let orders = orders.get(at..).unwrap_or_default().to_vec();
+                return Err(Fresh { orders, ..Fresh::default() });
             }
         }
-        owners.insert(offer.owner);
-        machines.push(MatchedMachine {
-            machine: offer.machine,
-            owner: offer.owner,
-            offer: offer.id,
-            price_per_hour: resting_price(order, offer),
-        });
-        if machines.len() == wanted {
-            let held = price_of(&machines, order.terms.duration_s, order.fee_bp);
-            return match held.filter(|held| *held <= order.terms.total_limit) {
-                Some(held) => Found::Agreement(machines, held),
-                None => Found::Nothing,
-            };
+        if state.orders.get(&order.id).is_some_and(|row| !row.rests) {
+            built.withhold_order(order.id);
+            orders::lapse(state, ctx, order.id);
         }
     }
-    Found::Nothing
+    Ok(())
 }
 
-/// Looks that asking a query of one offer costs: putting the attributes together, and the conditions, whose number the
-/// length of the text bounds.
-fn looks_of(query: &Query) -> u32 {
-    u32::try_from(query.text().len() / QUERY_BYTES_A_LOOK).unwrap_or(u32::MAX).saturating_add(1)
+/// Whether the looks sufficed.
+fn serve_order(state: &mut State, ctx: &mut Context, built: &mut Built, fresh: FreshOrder) -> bool {
+    let Some(row) = state.orders.get(&fresh.id) else { return true };
+    if let Some(offer) = row.select {
+        let Some(left) = ctx.looks.checked_sub(1) else { return false };
+        ctx.looks = left;
+        let row = row.clone();
+        if let Some(matched) = selected(ctx, built, &row, offer) {
+            give(state, ctx, built, &row, vec![matched]);
+        }
+        return true;
+    }
+    if fresh.placed && !built.engine.waits_with(&row.query) {
+        let Some(left) = ctx.looks.checked_sub(looks_of(state, &row.query)) else { return false };
+        ctx.looks = left;
+    }
+    let slot = built.sync_order(row);
+    match built.engine.serve_order(slot, ctx.now_ms, &mut ctx.looks) {
+        Step::Done => true,
+        Step::Fills(order) => {
+            settle(state, ctx, built, order);
+            true
+        }
+        Step::Stopped(_) => false,
+    }
 }
 
-/// Whether an offer's machine can do this job: there, free, measured, with the memory, for this long, not the buyer's.
-fn feasible(state: &State, now_ms: u64, order: &OrderRow, offer: &OfferRow) -> bool {
-    let Some(machine) = state.machines.get(&offer.machine) else { return false };
-    let fits = (offer.duration_min_s..=offer.duration_max_s).contains(&order.terms.duration_s);
-    fits && offer.expires_ms > now_ms
-        && offer.owner != order.buyer
-        && machine.available()
-        && machine.job.is_none()
-        && machine.inventory.ram_bytes >= order.memory_bytes
-        && power::measured_fgemm(state, offer.machine).is_some()
+/// Looks that a query costs which no order waits with: it is asked of every offer once, to know those that it accepts.
+fn looks_of(state: &State, query: &Query) -> u32 {
+    if query.accepts_all() {
+        return 0;
+    }
+    let length = (query.text().len() as u64).checked_div(QUERY_BYTES_A_LOOK).unwrap_or(0).saturating_add(1);
+    let asked = state.machine_offers.len().saturating_mul(length);
+    let looks = asked.checked_div(QUERY_OFFERS_A_LOOK).unwrap_or(0);
+    // Half an entry's, or an order with a long query could never be looked at on a big market.
+    u32::try_from(looks).unwrap_or(u32::MAX).min(LOOKS_PER_ENTRY_MAX / 2)
 }
 
-/// Whoever was in the book first names the price.
-fn resting_price(order: &OrderRow, offer: &OfferRow) -> Money {
-    if offer.sequence < order.sequence { offer.price_per_hour } else { order.terms.price_limit }
+/// The offer that an order names, if it may have it.
+fn selected(ctx: &Context, built: &Built, row: &OrderRow, offer: OfferId) -> Option<MatchedMachine> {
+    let slot = built.offer(offer)?;
+    let ask = built.engine.ask(slot)?;
+    let can = ask.in_book() && ask.price <= row.price_limit && ask.fits(&live::bid(row), ctx.now_ms);
+    (can && built.engine.accepts(slot, &row.query)).then_some(MatchedMachine {
+        machine: ask.machine,
+        owner: ask.owner,
+        offer,
+        price_per_hour: ask.price,
+    })
 }
 
-/// What an agreement can cost at most: every machine for the whole duration, and the fee on it, each rounded up.
+/// An order would get the engine's fills: it does as far as its money covers them.
+fn settle(state: &mut State, ctx: &mut Context, built: &mut Built, slot: Slot) {
+    let row = built.engine.order(slot).and_then(|order| state.orders.get(&order)).cloned();
+    let Some(row) = row else { return };
+    let fills = built.engine.fills().iter();
+    let machines: Vec<MatchedMachine> = fills
+        .map(|fill| MatchedMachine {
+            machine: fill.ask.machine,
+            owner: fill.ask.owner,
+            offer: fill.offer,
+            price_per_hour: fill.price,
+        })
+        .collect();
+    give(state, ctx, built, &row, machines);
+}
+
+/// Gives an order these machines, or as many of the first as its money covers, if it takes so few.
+fn give(state: &mut State, ctx: &mut Context, built: &mut Built, row: &OrderRow, mut machines: Vec<MatchedMachine>) {
+    machines.truncate(covered(row, &machines));
+    if machines.is_empty() {
+        return;
+    }
+    match row.select {
+        Some(_) => {}
+        None => built.settle(row.id, machines.len()),
+    }
+    for matched in &machines {
+        // Its machine is not free any more: nothing that is offered of it can be had.
+        offers_of(state, matched.machine).for_each(|offer| built.withhold_offer(offer));
+        take(state, matched.offer);
+        state.rented.insert(matched.machine, matched.offer);
+        note_trade(state, ctx, row, matched);
+        if row.job.is_none() {
+            rent(state, ctx, row, matched);
+        }
+    }
+    match row.job {
+        Some(job) => agree(state, ctx, row, job, machines),
+        None => {
+            if state.orders.get(&row.id).is_some_and(|row| row.wanted == 0) {
+                orders::finish(state, ctx, row.id);
+            }
+        }
+    }
+}
+
+/// How many of the first machines an order's money covers; none if it takes no so few. A job pays one fee on all of them.
+fn covered(row: &OrderRow, machines: &[MatchedMachine]) -> usize {
+    if row.job.is_some() {
+        let whole = price_of(machines, row.duration_s, row.fee_bp).is_some_and(|price| price <= row.money);
+        return if whole { machines.len() } else { 0 };
+    }
+    let mut left = row.money;
+    let pays = |machine: &&MatchedMachine| {
+        let price = price_of(std::slice::from_ref(*machine), row.duration_s, row.fee_bp);
+        price.and_then(|price| left.checked_sub(price)).map(|rest| left = rest).is_some()
+    };
+    let count = machines.iter().take_while(pays).count();
+    if count >= row.least.max(1) as usize { count } else { 0 }
+}
+
+/// One machine for an order that stands by itself, which hands it a part of its hold.
+fn rent(state: &mut State, ctx: &mut Context, order: &OrderRow, matched: &MatchedMachine) {
+    let held = price_of(std::slice::from_ref(matched), order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
+    if let Some(row) = state.orders.get_mut(&order.id) {
+        row.money = row.money.checked_sub(held).expect("the order's money covers the machines that it was given");
+        row.wanted = row.wanted.saturating_sub(1);
+        row.least = 1;
+    }
+    agreements::begin(state, ctx, order, matched, held);
+}
+
+/// What machines can cost at most: each for the whole duration, and the fee on it, each rounded up.
 fn price_of(machines: &[MatchedMachine], duration_s: u64, fee_bp: u32) -> Option<Money> {
     let rents = machines.iter().try_fold(Money::ZERO, |sum, machine| {
         machine.price_per_hour.rent_held(duration_s).and_then(|rent| sum.checked_add(rent))
@@ -189,258 +311,55 @@ fn price_of(machines: &[MatchedMachine], duration_s: u64, fee_bp: u32) -> Option
     rents.checked_add(rents.fee_held(fee_bp)?)
 }
 
-fn agree(state: &mut State, ctx: &mut Context, order: &OrderRow, machines: Vec<MatchedMachine>, held: Money) {
-    cancel_order(state, order.job);
-    ledger::release(state, ctx, order.job, held);
+/// A closed job's machines are free again.
+pub(crate) fn release_machines(state: &mut State, ctx: &mut Context, job: JobId, machines: &[MachineId]) {
+    for machine in machines {
+        let Some(row) = state.machines.get_mut(machine).filter(|row| row.job == Some(job)) else { continue };
+        row.job = None;
+        free_again(state, ctx, *machine);
+    }
+}
+
+/// Nobody rents a machine any more: its offer is back in the book unless it ended meanwhile.
+pub(crate) fn free_again(state: &mut State, ctx: &mut Context, machine: MachineId) {
+    if let Some(offer) = state.rented.remove(&machine) {
+        reopen(state, offer);
+    }
+    live::machine_changed(state, ctx, machine);
+}
+
+/// A job has its machines: its hold is lowered to what they can cost.
+fn agree(state: &mut State, ctx: &mut Context, order: &OrderRow, job: JobId, machines: Vec<MatchedMachine>) {
+    end_order(state, order.id);
     for matched in &machines {
-        take(state, matched.offer);
-        state.rented.insert(matched.machine, matched.offer);
         if let Some(row) = state.machines.get_mut(&matched.machine) {
-            row.job = Some(order.job);
-        }
-        let trade = TradeRow {
-            job: order.job,
-            offer: matched.offer,
-            machine: matched.machine,
-            buyer: order.buyer,
-            seller: matched.owner,
-            price_per_hour: matched.price_per_hour,
-            matched_ms: ctx.now_ms,
-        };
-        state.head.trades = state.head.trades.saturating_add(1);
-        state.trades.insert(state.head.trades, trade);
-        if let Some(old) = state.head.trades.checked_sub(TRADES_MAX) {
-            state.trades.remove(&old);
+            row.job = Some(job);
         }
     }
-    ctx.event("job.matched", order.job, format!("Job {} has its {} machines.", order.job, machines.len()));
-    jobs::matched(state, ctx, order.job, machines);
+    let held = price_of(&machines, order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
+    ledger::release(state, ctx, job, held);
+    ctx.event("job.matched", job, format!("Job {job} has its {} machines.", machines.len()));
+    jobs::matched(state, ctx, job, machines);
+}
+
+fn note_trade(state: &mut State, ctx: &Context, order: &OrderRow, matched: &MatchedMachine) {
+    let trade = TradeRow {
+        order: order.id,
+        job: order.job,
+        offer: matched.offer,
+        machine: matched.machine,
+        buyer: order.buyer,
+        seller: matched.owner,
+        price_per_hour: matched.price_per_hour,
+        matched_ms: ctx.now_ms,
+    };
+    state.head.trades = state.head.trades.saturating_add(1);
+    state.trades.insert(state.head.trades, trade);
+    if let Some(old) = state.head.trades.checked_sub(TRADES_MAX) {
+        state.trades.remove(&old);
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
-mod tests {
-    use super::*;
-    use crate::{
-        command::{MakeOffer, SubmitTraining},
-        ids::AccountId,
-        machines::{Inventory, MachineRow},
-        market::{self, OrderTerms},
-        outcome::Outcome,
-        power::{PowerRow, SpeedRow},
-    };
-    use matrixai_proto::v1;
-    use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
-    use proptest::prelude::*;
-    use prost::Message;
-
-    const BUYER: AccountId = AccountId([9; 20]);
-
-    fn money(units: u64) -> Money {
-        Money::minor(units.into()).unwrap()
-    }
-
-    /// A market with a rich buyer, and a measured machine for each owner that is named.
-    fn market_of(owners: &[u8]) -> State {
-        let node = v1::GenesisNode { id: 1, key: vec![1; 32], grpc: "g:1".into(), web: "w:1".into() };
-        let genesis = v1::Genesis {
-            format: 1,
-            network: "test".into(),
-            nodes: vec![node],
-            faucet_daily: "0".into(),
-            faucet_total: "0".into(),
-            beat_ms: 1,
-            r0: vec![0; 32],
-            machine_timeout_ms: 1,
-            epoch_beats: 1,
-            ..v1::Genesis::default()
-        };
-        let mut state = State::genesis(&genesis.encode_to_vec()).unwrap();
-        let mut buyer = crate::accounts::AccountRow::new(BUYER, None, crate::accounts::AccountRole::User, 0);
-        buyer.balance = Money::MAX;
-        state.accounts.insert(BUYER, buyer);
-        for (number, owner) in (0u8..).zip(owners) {
-            let (id, owner) = (machine(number), AccountId([*owner; 20]));
-            let row = MachineRow {
-                id,
-                key: [number; 32],
-                owner,
-                inventory: Inventory { cores: 1, ram_bytes: 1 << 30, ..Inventory::default() },
-                enrolled_ms: 0,
-                online: true,
-                seen_ms: 0,
-                round_trip_us: 0,
-                revoked: false,
-                suspended: false,
-                job: None,
-                slot: None,
-            };
-            state.by_memory.insert((row.inventory.ram_bytes, id), owner);
-            state.online.insert(id, ());
-            state.machines.insert(id, row);
-            let speed = SpeedRow { samples: vec![1_000; 5], verified: 5 };
-            state.power.insert(id, PowerRow { speeds: [(Kernel::Fgemm, speed)].into(), ..PowerRow::default() });
-        }
-        state
-    }
-
-    fn machine(number: u8) -> MachineId {
-        MachineId([number; 20])
-    }
-
-    /// A context of its own for each command, as different envelopes have.
-    fn context(state: &State, budget: u32) -> Context {
-        let mut ctx = Context::new(1, 1);
-        ctx.position = u32::try_from(state.head.book_sequence).unwrap();
-        ctx.budget = Budget(budget);
-        ctx
-    }
-
-    fn offer(state: &mut State, number: u8, price: u64) {
-        let mut ctx = context(state, u32::MAX);
-        let owner = state.machines.get(&machine(number)).unwrap().owner;
-        let offer = MakeOffer {
-            machine: machine(number),
-            price_per_hour: money(price),
-            duration_min_s: 1,
-            duration_max_s: 3_600,
-            expires_ms: 1_000_000,
-        };
-        assert!(matches!(market::make_offer(state, &mut ctx, owner, &offer), Outcome::Done { .. }));
-    }
-
-    fn submit(state: &mut State, machines: u32, limit: u64) -> JobId {
-        submit_where(state, machines, limit, "")
-    }
-
-    fn submit_where(state: &mut State, machines: u32, limit: u64, query: &str) -> JobId {
-        let mut ctx = context(state, u32::MAX);
-        let spec = TrainingSpec {
-            dataset: [0; 32],
-            dataset_bytes: 1,
-            features: 1,
-            classes: 2,
-            feature_scale: 1,
-            validate_every: 2,
-            hidden: Vec::new(),
-            learning_rate_e6: 1,
-            momentum_e6: 0,
-            weight_decay_e6: 0,
-            clip_norm_e6: 0,
-            batch: 1,
-            virtual_workers: 1,
-            rounds: 1,
-            steps_per_round: 1,
-            outer_rate_e6: 1,
-            outer_momentum_e6: 0,
-            target_e6: 0,
-            seed: 0,
-            spot_checks: 0,
-        };
-        let order = OrderTerms {
-            machines,
-            price_limit: money(limit),
-            total_limit: money(1_000_000),
-            duration_s: 3_600,
-            start_deadline_s: 0,
-            query: Query::parse(query).unwrap(),
-        };
-        let submit = SubmitTraining { name: "j".into(), spec, order };
-        let Outcome::Done { id: Some(id) } = jobs::submit_training(state, &mut ctx, BUYER, &submit) else {
-            panic!("the order is in order")
-        };
-        JobId(id)
-    }
-
-    proptest! {
-        /// The definition: of all sets of machines of distinct owners within the limit, the cheapest, then the oldest.
-        #[test]
-        fn an_order_gets_the_cheapest_machines(
-            offers in prop::collection::vec((0u8..5, 1u64..8), 1..12),
-            wanted in 1u32..4,
-            limit in 1u64..8,
-        ) {
-            let owners: Vec<u8> = offers.iter().map(|(owner, _)| *owner).collect();
-            let mut state = market_of(&owners);
-            for (number, (_, price)) in (0u8..).zip(&offers) {
-                offer(&mut state, number, *price);
-            }
-            let mut cheapest: Vec<(u64, usize, u8)> =
-                offers.iter().enumerate().map(|(at, (owner, price))| (*price, at, *owner)).collect();
-            cheapest.sort_unstable();
-            let mut seen = BTreeSet::new();
-            cheapest.retain(|(price, _, owner)| *price <= limit && seen.insert(*owner));
-            cheapest.truncate(wanted as usize);
-            let distinct = owners.iter().collect::<BTreeSet<_>>().len();
-            prop_assume!(distinct >= wanted as usize);
-
-            submit(&mut state, wanted, limit);
-            let mut ctx = context(&state, u32::MAX);
-            ctx.rematch();
-            try_match(&mut state, &mut ctx);
-            let traded: Vec<(MachineId, Money)> =
-                state.trades.iter().map(|(_, row)| (row.machine, row.price_per_hour)).collect();
-            let all = cheapest.len() == wanted as usize;
-            let expected: Vec<(MachineId, Money)> = match all {
-                true => cheapest.iter().map(|(price, at, _)| (machine(*at as u8), money(*price))).collect(),
-                false => Vec::new(),
-            };
-            prop_assert_eq!(traded, expected);
-            prop_assert_eq!(state.orders.is_empty(), all);
-        }
-    }
-
-    /// Three hopeless orders stand before one that can be served; each pass may cost two looks.
-    #[test]
-    fn a_pass_that_runs_out_of_budget_goes_on_where_it_stopped() {
-        let mut state = market_of(&[1, 2]);
-        offer(&mut state, 0, 5);
-        for _ in 0..3 {
-            submit(&mut state, 2, 9);
-        }
-        let served = submit(&mut state, 1, 8);
-        let mut entries = 0;
-        let mut ctx = context(&state, 2);
-        ctx.rematch();
-        while state.trades.is_empty() {
-            try_match(&mut state, &mut ctx);
-            // Something changes in every entry; that must not send the pass back to the front.
-            ctx = context(&state, 2);
-            ctx.rematch();
-            entries += 1;
-            assert!(entries < 10, "the last order is never reached");
-        }
-        assert_eq!(state.trades.first().unwrap().1.job, served);
-        assert!(entries > 1, "one entry's budget does not suffice");
-    }
-
-    /// Or an entry with a long query and many offers would last as long as its sender likes.
-    #[test]
-    fn a_query_pays_for_its_length() {
-        let query = vec!["cores == 1"; 32].join(" && ");
-        let mut state = market_of(&[1]);
-        offer(&mut state, 0, 5);
-        submit_where(&mut state, 1, 9, &query);
-        // The order, the offer, and a look for each 32 bytes of the canonical text and one more.
-        let looks = 2 + u32::try_from(query.len() / 32).unwrap() + 1;
-        for (budget, traded) in [(looks - 1, 0), (looks, 1)] {
-            let mut ctx = context(&state, budget);
-            ctx.rematch();
-            try_match(&mut state, &mut ctx);
-            assert_eq!(state.trades.iter().count(), traded, "with {budget} looks");
-        }
-    }
-
-    #[test]
-    fn without_anything_new_there_is_nothing_to_look_at() {
-        let mut state = market_of(&[1]);
-        offer(&mut state, 0, 5);
-        submit(&mut state, 1, 9);
-        let mut ctx = context(&state, u32::MAX);
-        try_match(&mut state, &mut ctx);
-        assert!(state.trades.is_empty());
-        ctx.rematch();
-        try_match(&mut state, &mut ctx);
-        assert!(!state.trades.is_empty());
-    }
-}
+mod tests;

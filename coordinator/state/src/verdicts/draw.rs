@@ -71,7 +71,7 @@ fn outsiders(state: &State, now_ms: u64, job: &JobRow) -> Vec<Candidate> {
         let free = state
             .machines
             .get(&offer.machine)
-            .is_some_and(|row| row.available() && row.job.is_none() && row.inventory.ram_bytes >= memory_bytes);
+            .is_some_and(|row| row.available() && row.is_free() && row.inventory.ram_bytes >= memory_bytes);
         if free && offer.owner != job.owner {
             found.entry(offer.machine).or_insert(Candidate {
                 machine: offer.machine,

@@ -12,12 +12,14 @@
 //! repeat 3 alice: transfer to=bob amount=1 => done
 //! measure m1 m2                                   # drills until both have a speed; needs `admin`
 //! unit u 0                                        # names the newest unit (1: the one before it)
+//! agreement a 0                                   # names the newest agreement (1: the next, by time, then price)
 //! answer m1                                       # does honestly whatever the machine is owed, once
 //! see account alice balance=95MAI held=0
 //! events offer.made                               # kinds of the last entry's events, in order
 //! ```
 
 mod admin;
+mod market;
 mod words;
 
 use super::{Founding, Odd, World, key};
@@ -100,6 +102,9 @@ fn step(world: &mut World, line: &str, place: &str, met: &mut BTreeSet<&'static 
         let unit = world.state.newest_units().nth(back.parse().unwrap());
         let id = unit.unwrap_or_else(|| panic!("{place}: no unit")).id;
         world.names.insert(name.to_owned(), id.0);
+    } else if let Some(name) = line.strip_prefix("agreement ") {
+        let (name, back) = name.split_once(' ').unwrap_or((name, "0"));
+        market::name_agreement(world, name, back.parse().unwrap());
     } else if let Some(machine) = line.strip_prefix("answer ") {
         for (text, outcome) in answer(world, machine) {
             assert_eq!(outcome, Outcome::DONE, "{place}: {text}");
@@ -281,7 +286,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
         "withdraw" => Kind::WithdrawOffer(v1::WithdrawOffer { offer: id("offer") }),
         "submit" => Kind::SubmitTraining(v1::SubmitTraining {
             name: "j".repeat(args.number("name_bytes", 3) as usize),
-            spec: Some(spec(args)),
+            spec: Some(market::spec(args)),
             order: Some(v1::OrderTerms {
                 machines: args.number("machines", 1) as u32,
                 price_limit: args.money("price", "2000000000"),
@@ -351,7 +356,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             root: named_hash(args.get("root").unwrap_or("root")).to_vec(),
             segment: args.get("segment").map(|name| named_hash(name).to_vec()).unwrap_or_default(),
         }),
-        other => panic!("{place}: there is no command {other:?}"),
+        other => market::command(world, other, args),
     }
 }
 
@@ -401,31 +406,6 @@ fn beat(world: &World, args: &Args<'_>) -> Kind {
         beat.shares[0].proof[79] ^= 1;
     }
     Kind::Beat(beat)
-}
-
-fn spec(args: &Args<'_>) -> v1::TrainingSpec {
-    v1::TrainingSpec {
-        dataset: named_hash("data").to_vec(),
-        dataset_bytes: 1_000,
-        features: args.number("features", 4) as u32,
-        classes: 2,
-        feature_scale: 16,
-        validate_every: 5,
-        hidden: numbers(args.get("hidden").unwrap_or("8")),
-        learning_rate_e6: 100_000,
-        momentum_e6: 0,
-        weight_decay_e6: 0,
-        clip_norm_e6: 0,
-        batch: args.number("batch", 8) as u32,
-        virtual_workers: args.number("vs", 2) as u32,
-        rounds: args.number("rounds", 1) as u32,
-        steps_per_round: 2,
-        outer_rate_e6: 1_000_000,
-        outer_momentum_e6: 0,
-        target_e6: 500_000,
-        seed: 1,
-        spot_checks: args.number("spots", 1) as u32,
-    }
 }
 
 /// `see account alice balance=95MAI`: fields of a row by name.
@@ -504,7 +484,10 @@ fn see(world: &World, rest: &str, place: &str) {
         "unit" => contains(&world.state.unit(UnitId(world.named(name))), &args),
         "campaign" => contains(&world.state.campaign(CampaignId(world.named(name))), &args),
         "job" => contains(&world.state.job(world.job(name)), &args),
-        other => panic!("{place}: cannot see {other:?}"),
+        other => match market::fields(world, other, name, place) {
+            Some(found) => fields = found,
+            None => panic!("{place}: cannot see {other:?}"),
+        },
     }
     for (name, wanted) in args.pairs() {
         let seen = fields.get(name).unwrap_or_else(|| panic!("{place}: {what} has no {name}"));

@@ -22,22 +22,11 @@ pub struct Fill<O> {
     pub quantity: u32,
 }
 
-/// What an order would get.
-#[derive(Debug)]
-pub struct Proposal<'a, O, B> {
-    /// Which order.
-    pub order: B,
-    /// Where it is.
-    pub slot: Slot,
-    /// Its terms.
-    pub bid: &'a Bid,
-    /// From the best offer on.
-    pub fills: &'a [Fill<O>],
-}
-
-/// How far matching came.
+/// What came of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum Step {
+    /// The order at this slot would get [`Engine::fills`]: to be settled, or left as it is, before the next step.
+    Fills(Slot),
     /// Nothing is left to look at.
     Done,
     /// The looks ran out before the order at this rank was decided; it has kept its place.
@@ -52,17 +41,21 @@ enum Found {
     Unfinished,
 }
 
-/// Lists that every call needs.
+/// What a pass remembers between its steps, and lists that every call needs.
 #[derive(Debug)]
 pub(super) struct Scratch<O> {
     pub(super) queries: Vec<Slot>,
     fills: Vec<Fill<O>>,
+    /// Offers of the pass.
+    offers: Vec<Slot>,
     frontier: Vec<Frontier>,
+    /// Whose order was looked at last, and its rank.
+    last: Option<(usize, Rank)>,
 }
 
 impl<O> Default for Scratch<O> {
     fn default() -> Self {
-        Self { queries: Vec::new(), fills: Vec::new(), frontier: Vec::new() }
+        Self { queries: Vec::new(), fills: Vec::new(), offers: Vec::new(), frontier: Vec::new(), last: None }
     }
 }
 
@@ -77,70 +70,74 @@ struct Frontier {
 }
 
 impl<O: Copy, B: Copy> Engine<O, B> {
-    /// Matches one order that is new or was amended. `accept` has the last word and, when it says yes, has done whatever a
-    /// trade is to the caller; the engine then takes the machines out. Costs a look for each offer that the query accepts,
-    /// at least one.
-    pub fn serve_order(
-        &mut self,
-        slot: Slot,
-        now_ms: u64,
-        looks: &mut u32,
-        mut accept: impl FnMut(&Proposal<'_, O, B>) -> bool,
-    ) -> Progress {
-        let Some(rank) = self.bid(slot).map(Bid::rank) else { return Progress::Done };
+    /// Looks at one order that is new or was amended. Costs a look for each offer that the query accepts, at least one.
+    pub fn serve_order(&mut self, slot: Slot, now_ms: u64, looks: &mut u32) -> Step {
+        let Some(rank) = self.bid(slot).map(Bid::rank) else { return Step::Done };
         match self.look(slot, now_ms, looks) {
-            Found::Unfinished => return Progress::Stopped(rank),
-            Found::Fills => {
-                self.settle(slot, &mut accept);
-            }
-            Found::Nothing => {}
+            Found::Unfinished => Step::Stopped(rank),
+            Found::Fills => Step::Fills(slot),
+            Found::Nothing => Step::Done,
         }
-        Progress::Done
     }
 
-    /// Matches offers that can be had again, are new, or cost less than before, with the orders that wait: the best order
-    /// that any of their queries has first, then the next, until the offers are gone or no order is left that could use
-    /// them.
-    pub fn serve_offers(
-        &mut self,
-        offers: &[Slot],
-        now_ms: u64,
-        looks: &mut u32,
-        mut accept: impl FnMut(&Proposal<'_, O, B>) -> bool,
-    ) -> Progress {
+    /// Begins a pass over the orders that may use offers that can be had again, are new, or cost less than before: the best
+    /// order that any of their queries has first, then the next, until the offers are gone or no order is left that could
+    /// use them. `from` leaves out the orders before a rank. There is one pass at a time.
+    pub fn serve_offers(&mut self, offers: &[Slot], from: Option<Rank>) {
         let mut frontier = std::mem::take(&mut self.scratch.frontier);
         frontier.clear();
-        offers.iter().for_each(|offer| self.reach_orders(*offer, &mut frontier));
-        let mut progress = Progress::Done;
-        while let Some((at, rank, order)) = best(&frontier) {
-            match self.look(order, now_ms, looks) {
-                Found::Unfinished => {
-                    progress = Progress::Stopped(rank);
-                    break;
-                }
-                Found::Fills => {
-                    let served = self.settle(order, &mut accept);
-                    if served && !offers.iter().any(|offer| self.ask(*offer).is_some_and(Ask::in_book)) {
-                        break;
-                    }
-                }
-                Found::Nothing => {}
+        offers.iter().for_each(|offer| self.reach_orders(*offer, from, &mut frontier));
+        let Scratch { offers: kept, .. } = &mut self.scratch;
+        kept.clear();
+        kept.extend(offers);
+        (self.scratch.frontier, self.scratch.last) = (frontier, None);
+    }
+
+    /// Goes on with the pass to the next order that would get something.
+    pub fn step(&mut self, now_ms: u64, looks: &mut u32) -> Step {
+        if let Some((at, rank)) = self.scratch.last.take() {
+            if !self.scratch.offers.iter().any(|offer| self.ask(*offer).is_some_and(Ask::in_book)) {
+                return Step::Done;
             }
-            if let Some(one) = frontier.get_mut(at) {
-                one.next = self.query_entry(one.query).and_then(|query| after(&query.bids, rank));
-                one.next = one.next.filter(|(rank, _)| reaches(*rank, one.lowest));
+            self.pass_on(at, rank);
+        }
+        while let Some((at, rank, order)) = best(&self.scratch.frontier) {
+            match self.look(order, now_ms, looks) {
+                Found::Unfinished => return Step::Stopped(rank),
+                Found::Fills => {
+                    self.scratch.last = Some((at, rank));
+                    return Step::Fills(order);
+                }
+                Found::Nothing => self.pass_on(at, rank),
             }
         }
-        self.scratch.frontier = frontier;
-        progress
+        Step::Done
+    }
+
+    /// What the order of the last [`Step::Fills`] would get, best offer first.
+    pub fn fills(&self) -> &[Fill<O>] {
+        &self.scratch.fills
+    }
+
+    /// To the next order of a query that still pays.
+    fn pass_on(&mut self, at: usize, rank: Rank) {
+        let Some(one) = self.scratch.frontier.get(at) else { return };
+        let next = self.query_entry(one.query).and_then(|query| after(&query.bids, rank));
+        if let Some(one) = self.scratch.frontier.get_mut(at) {
+            one.next = next.filter(|(rank, _)| reaches(*rank, one.lowest));
+        }
     }
 
     /// Adds the queries that accept an offer and have orders that can pay for it.
-    fn reach_orders(&self, offer: Slot, frontier: &mut Vec<Frontier>) {
+    fn reach_orders(&self, offer: Slot, from: Option<Rank>, frontier: &mut Vec<Frontier>) {
         let Some(entry) = self.ask_entry(offer).filter(|entry| entry.ask.in_book()) else { return };
         let price = entry.ask.price;
         let mut add = |slot: Slot, query: &QueryEntry| {
-            let next = query.bids.first_key_value().map(|(rank, slot)| (*rank, *slot));
+            let first = match from {
+                None => query.bids.first_key_value(),
+                Some(from) => query.bids.range(from..).next(),
+            };
+            let next = first.map(|(rank, slot)| (*rank, *slot));
             if let Some(next) = next.filter(|(rank, _)| reaches(*rank, price)) {
                 match frontier.iter_mut().find(|known| known.query == slot) {
                     Some(known) => known.lowest = known.lowest.min(price),
@@ -201,11 +198,12 @@ impl<O: Copy, B: Copy> Engine<O, B> {
             let Some(left) = looks.checked_sub(1) else { return Found::Unfinished };
             *looks = left;
             let ask = &entry.ask;
-            let fits = ask.owner != bid.buyer
-                && (ask.duration_min_s..=ask.duration_max_s).contains(&bid.duration_s)
-                && ask.memory_bytes >= bid.memory_bytes
-                && ask.expires_ms > now_ms;
-            if !fits || (bid.distinct_owners && fills.iter().any(|fill| fill.ask.owner == ask.owner)) {
+            let fits = ask.fits(bid, now_ms);
+            // One machine of an owner, or at least no machine twice.
+            let same = |fill: &Fill<O>| {
+                fill.ask.machine == ask.machine || (bid.distinct_owners && fill.ask.owner == ask.owner)
+            };
+            if !fits || fills.iter().any(same) {
                 continue;
             }
             let quantity = ask.quantity.min(wanted).min(if bid.distinct_owners { 1 } else { u32::MAX });
@@ -217,31 +215,22 @@ impl<O: Copy, B: Copy> Engine<O, B> {
         if got >= bid.least() { Found::Fills } else { Found::Nothing }
     }
 
-    /// Trades what the last look found, if the caller agrees.
-    fn settle(&mut self, order: Slot, accept: &mut impl FnMut(&Proposal<'_, O, B>) -> bool) -> bool {
-        let Some(BidEntry { id, bid, .. }) = self.bids.get(order as usize).and_then(Option::as_ref) else {
-            return false;
-        };
-        let (id, bid) = (*id, *bid);
+    /// Takes the first `count` of [`Engine::fills`] for the order that they were found for. What it still wants then, it
+    /// takes as it comes.
+    pub fn settle(&mut self, order: Slot, count: usize) {
+        let Some(bid) = self.bid(order).copied() else { return };
         let fills = std::mem::take(&mut self.scratch.fills);
-        let accepted = accept(&Proposal { order: id, slot: order, bid: &bid, fills: &fills });
-        if accepted {
-            let mut got = 0u32;
-            for fill in &fills {
-                got = got.saturating_add(fill.quantity);
-                self.amend_offer(
-                    fill.slot,
-                    Ask { quantity: fill.ask.quantity.saturating_sub(fill.quantity), ..fill.ask },
-                );
-            }
-            match bid.wanted.saturating_sub(got) {
-                0 => self.remove_order(order),
-                // What is left takes whatever comes.
-                wanted => self.amend_order(order, Bid { wanted, least: 1, ..bid }),
-            }
+        let mut got = 0u32;
+        for fill in fills.iter().take(count) {
+            got = got.saturating_add(fill.quantity);
+            let quantity = fill.ask.quantity.saturating_sub(fill.quantity);
+            self.amend_offer(fill.slot, Ask { quantity, ..fill.ask });
+        }
+        match bid.wanted.saturating_sub(got) {
+            0 => self.remove_order(order),
+            wanted => self.amend_order(order, Bid { wanted, least: 1, ..bid }),
         }
         self.scratch.fills = fills;
-        accepted
     }
 
     /// A broad query whose orders pass over offer after offer may have become a narrow one.

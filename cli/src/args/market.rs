@@ -1,0 +1,119 @@
+//! Verbs of the market.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfferVerb {
+    /// Offer a machine of the signing account.
+    Make {
+        /// Machine id.
+        machine: String,
+        /// MAI per hour.
+        #[arg(long)]
+        price: String,
+        /// Shortest rent, seconds.
+        #[arg(long, default_value_t = 1)]
+        min_s: u64,
+        /// Longest rent, seconds.
+        #[arg(long, default_value_t = 86_400)]
+        max_s: u64,
+        /// Hours until the offer lapses.
+        #[arg(long, default_value_t = 24)]
+        hours: u64,
+    },
+    /// Give an offer a new price; it goes to the end of those at that price.
+    Amend {
+        offer: String,
+        /// MAI per hour.
+        #[arg(long)]
+        price: String,
+        /// Hours from now until the offer lapses; as before if none.
+        #[arg(long)]
+        hours: Option<u64>,
+    },
+    /// Withdraw an offer.
+    Withdraw { offer: String },
+    /// Open offers, or all of them.
+    List {
+        #[arg(long)]
+        all: bool,
+    },
+    /// The machine key can do nothing from now on.
+    Revoke { machine: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MarketVerb {
+    /// Machines with what they have proven and their price.
+    List,
+    /// Open offers and waiting orders, best first.
+    Book,
+    /// Trades, newest first.
+    History,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrderVerb {
+    /// Order machines; the total limit is held at once.
+    Place(OrderArgs),
+    /// Change a waiting order; it goes to the end of those with its limit.
+    Amend {
+        order: String,
+        /// Machines that it still wants.
+        #[arg(long)]
+        machines: Option<u32>,
+        /// Highest price of a machine, MAI per hour.
+        #[arg(long)]
+        price: Option<String>,
+        /// What its further agreements may cost, MAI.
+        #[arg(long)]
+        total: Option<String>,
+        /// Minutes from now for which it waits.
+        #[arg(long)]
+        minutes: Option<u64>,
+    },
+    /// Take a waiting order back; what it has led to goes on.
+    Cancel { order: String },
+    /// End an agreement, as its buyer or its seller: what was earned is paid, the rest goes back.
+    End { agreement: String },
+    /// Waiting orders and running agreements of the signing account.
+    List {
+        /// Of everybody.
+        #[arg(long)]
+        everybody: bool,
+        /// Closed agreements too.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrderArgs {
+    /// Machines wanted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) machines: u32,
+    /// Take at least so many at once, and the others as they come; otherwise all or none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) least: u32,
+    /// Highest price of a machine, MAI per hour.
+    #[arg(long)]
+    pub(crate) price: String,
+    /// Highest cost of everything, fees included, MAI.
+    #[arg(long)]
+    pub(crate) total: String,
+    /// How long each machine is rented, seconds.
+    #[arg(long, default_value_t = 3_600)]
+    pub(crate) seconds: u64,
+    /// Minutes for which it waits.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) minutes: u64,
+    /// Take what is there now and end.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// This offer or nothing, now.
+    #[arg(long)]
+    pub(crate) offer: Option<String>,
+    /// What each machine must be, e.g. 'cores >= 8 && speed.fgemm > 40e9' (docs/QUERIES.md).
+    #[arg(long = "where", value_name = "QUERY", default_value = "")]
+    pub(crate) query: String,
+}

@@ -1,0 +1,105 @@
+//! Offers, orders, trades and agreements as messages of the wire.
+
+use super::WHOLE_LIST_MAX;
+use matrixai_proto::v1;
+use matrixai_state::{
+    State,
+    agreements::AgreementRow,
+    ids::AccountId,
+    market::{OfferRow, OrderRow, TradeRow},
+};
+use std::cmp::Reverse;
+
+/// The open offers in the book's order, or all there ever were, newest first.
+pub(crate) fn offers(state: &State, all: bool) -> Vec<v1::Offer> {
+    if !all {
+        return state.open_offers().take(WHOLE_LIST_MAX).map(offer).collect();
+    }
+    let mut rows: Vec<&OfferRow> = state.offers().collect();
+    rows.sort_unstable_by_key(|row| Reverse(row.sequence));
+    rows.into_iter().take(WHOLE_LIST_MAX).map(offer).collect()
+}
+
+fn offer(row: &OfferRow) -> v1::Offer {
+    v1::Offer {
+        id: row.id.0.to_vec(),
+        machine: row.machine.0.to_vec(),
+        owner: row.owner.0.to_vec(),
+        price_per_hour: row.price_per_hour.to_string(),
+        duration_min_s: row.duration_min_s,
+        duration_max_s: row.duration_max_s,
+        expires_ms: row.expires_ms,
+        status: row.status.as_str().to_owned(),
+        made_ms: row.made_ms,
+    }
+}
+
+/// The newest trades, newest first.
+pub(crate) fn trades(state: &State, limit: usize) -> Vec<v1::Trade> {
+    state.trades().rev().take(limit).map(trade).collect()
+}
+
+fn trade(row: &TradeRow) -> v1::Trade {
+    v1::Trade {
+        job: row.job.map(|job| job.0.to_vec()).unwrap_or_default(),
+        offer: row.offer.0.to_vec(),
+        machine: row.machine.0.to_vec(),
+        buyer: row.buyer.0.to_vec(),
+        seller: row.seller.0.to_vec(),
+        price_per_hour: row.price_per_hour.to_string(),
+        matched_ms: row.matched_ms,
+        order: row.order.0.to_vec(),
+    }
+}
+
+/// Waiting orders, highest limit first, and agreements, newest first: everybody's, or those that an account is a side of.
+pub(crate) fn orders(state: &State, account: Option<[u8; 20]>, all: bool) -> v1::ListOrdersReply {
+    let account = account.map(AccountId);
+    let mut orders: Vec<&OrderRow> =
+        state.orders().filter(|row| account.is_none_or(|account| row.buyer == account)).collect();
+    orders.sort_unstable_by_key(|row| (Reverse(row.price_limit), row.sequence));
+    let side = |row: &&AgreementRow| account.is_none_or(|account| row.buyer == account || row.seller == account);
+    let mut agreements: Vec<&AgreementRow> =
+        state.agreements().filter(side).filter(|row| all || row.closed.is_none()).collect();
+    agreements.sort_unstable_by_key(|row| (Reverse(row.matched_ms), row.id));
+    let now_ms = state.now_ms();
+    v1::ListOrdersReply {
+        orders: orders.into_iter().take(WHOLE_LIST_MAX).map(order).collect(),
+        agreements: agreements.into_iter().take(WHOLE_LIST_MAX).map(|row| agreement(row, now_ms)).collect(),
+    }
+}
+
+fn order(row: &OrderRow) -> v1::Order {
+    v1::Order {
+        id: row.id.0.to_vec(),
+        job: row.job.map(|job| job.0.to_vec()).unwrap_or_default(),
+        buyer: row.buyer.0.to_vec(),
+        machines: row.wanted,
+        least: row.least,
+        price_limit: row.price_limit.to_string(),
+        total_limit: row.money.to_string(),
+        duration_s: row.duration_s,
+        query: row.query.to_string(),
+        expires_ms: row.due_ms,
+    }
+}
+
+fn agreement(row: &AgreementRow, now_ms: u64) -> v1::Agreement {
+    v1::Agreement {
+        id: row.id.0.to_vec(),
+        order: row.order.0.to_vec(),
+        offer: row.offer.0.to_vec(),
+        machine: row.machine.0.to_vec(),
+        buyer: row.buyer.0.to_vec(),
+        seller: row.seller.0.to_vec(),
+        price_per_hour: row.price_per_hour.to_string(),
+        held: row.held.to_string(),
+        earned: row.earned(now_ms).to_string(),
+        fees: row.fees.to_string(),
+        matched_ms: row.matched_ms,
+        end_ms: row.end_ms,
+        closed_ms: row.closed_ms,
+        closed: row.closed.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        online_ms: row.earned_ms(now_ms),
+    }
+}

@@ -1,0 +1,177 @@
+//! Orders that stand by themselves: placed, amended, cancelled, and lapsing.
+//!
+//! An order holds its total limit from the start; each agreement takes its part of that, and what is left goes back when
+//! the order ends, because it has all its machines, or was cancelled, or waited until its time. One that does not rest ends
+//! with its turn. An order that names an offer gets that one or nothing.
+
+use super::{
+    DURATION_S_MAX, ORDER_MACHINES_MAX, OfferStatus, OrderRow,
+    book::{end_order, next_sequence},
+    matching::FreshOrder,
+};
+use crate::{
+    command::{AmendOrder, CancelOrder, PlaceOrder},
+    context::Context,
+    expiry::Timer,
+    ids::{AccountId, OrderId},
+    ledger::orders,
+    limits,
+    outcome::{Outcome, Refusal},
+    state::State,
+};
+
+/// Longest time that an order waits, ms: as long as the longest rent.
+const ORDER_WAIT_MS_MAX: u64 = DURATION_S_MAX * 1_000;
+
+/// Places an order: refused for its machines, its prices, its duration, its time, its offer, or lack of money, in this
+/// order.
+pub(crate) fn place(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd: PlaceOrder) -> Outcome {
+    if let Err(refusal) = check(state, ctx, &cmd) {
+        return refusal.into();
+    }
+    let id = OrderId(ctx.new_id("order"));
+    // An envelope's id may come again once it has expired.
+    if state.orders.contains(&id) {
+        return Refusal::IdReused.into();
+    }
+    let held = limits::check_open(state, buyer).and_then(|()| orders::hold(state, ctx, buyer, id, cmd.total_limit));
+    if let Err(refusal) = held {
+        return refusal.into();
+    }
+    let PlaceOrder { machines: wanted, price_limit, total_limit: money, duration_s, query, offer: select, .. } = cmd;
+    let row = OrderRow {
+        id,
+        job: None,
+        buyer,
+        wanted,
+        least: cmd.least.unwrap_or(wanted),
+        price_limit,
+        money,
+        duration_s,
+        query,
+        select,
+        rests: !cmd.immediate && select.is_none(),
+        fee_bp: state.policy.fee_bp,
+        memory_bytes: 0,
+        sequence: next_sequence(state),
+        due_ms: if cmd.expires_ms == 0 { ctx.now_ms } else { cmd.expires_ms },
+    };
+    ctx.event("order.placed", id, format!("Account {buyer} wants {wanted} machines at up to {price_limit} an hour."));
+    state.timers.insert((row.due_ms, Timer::Order(id)), ());
+    state.orders.insert(id, row);
+    limits::opened(state, buyer);
+    ctx.fresh.orders.push(FreshOrder { id, placed: true });
+    Outcome::made(id)
+}
+
+fn check(state: &State, ctx: &Context, cmd: &PlaceOrder) -> Result<(), Refusal> {
+    check_machines(cmd.machines)?;
+    if cmd.least.is_some_and(|least| !(1..=cmd.machines).contains(&least)) {
+        return Err(Refusal::BadLeast);
+    }
+    if cmd.price_limit.is_zero() || cmd.total_limit.is_zero() {
+        return Err(Refusal::ZeroPrice);
+    }
+    if cmd.duration_s == 0 {
+        return Err(Refusal::ZeroDuration);
+    }
+    if cmd.duration_s > DURATION_S_MAX {
+        return Err(Refusal::BadDuration);
+    }
+    let at_once = cmd.immediate || cmd.offer.is_some();
+    if !(at_once && cmd.expires_ms == 0) {
+        check_time(ctx, cmd.expires_ms)?;
+    }
+    let Some(offer) = cmd.offer else { return Ok(()) };
+    if cmd.machines != 1 {
+        return Err(Refusal::BadSelect);
+    }
+    match state.offers.get(&offer).map(|row| row.status) {
+        None => Err(Refusal::UnknownOffer),
+        Some(OfferStatus::Withdrawn | OfferStatus::Lapsed) => Err(Refusal::OfferClosed),
+        Some(OfferStatus::Open | OfferStatus::Rented) => Ok(()),
+    }
+}
+
+fn check_machines(machines: u32) -> Result<(), Refusal> {
+    match machines {
+        0 => Err(Refusal::ZeroMachines),
+        1..=ORDER_MACHINES_MAX => Ok(()),
+        _ => Err(Refusal::TooManyWanted),
+    }
+}
+
+fn check_time(ctx: &Context, expires_ms: u64) -> Result<(), Refusal> {
+    let latest = ctx.now_ms.saturating_add(ORDER_WAIT_MS_MAX);
+    if expires_ms > ctx.now_ms && expires_ms <= latest { Ok(()) } else { Err(Refusal::BadOrderExpiry) }
+}
+
+/// Changes what an order still wants. Whatever is changed, it goes to the end of the orders with its limit.
+pub(crate) fn amend(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd: &AmendOrder) -> Outcome {
+    let row = match own(state, buyer, cmd.order) {
+        Ok(row) => row.clone(),
+        Err(refusal) => return refusal.into(),
+    };
+    let wanted = cmd.machines.unwrap_or(row.wanted);
+    let price_limit = cmd.price_limit.unwrap_or(row.price_limit);
+    let money = cmd.total_limit.unwrap_or(row.money);
+    let due_ms = cmd.expires_ms.unwrap_or(row.due_ms);
+    let checked = check_machines(wanted)
+        .and_then(|()| if price_limit.is_zero() || money.is_zero() { Err(Refusal::ZeroPrice) } else { Ok(()) })
+        .and_then(|()| cmd.expires_ms.map_or(Ok(()), |expires_ms| check_time(ctx, expires_ms)))
+        .and_then(|()| match money.checked_sub(row.money) {
+            Some(more) if !more.is_zero() => orders::hold(state, ctx, buyer, row.id, more),
+            Some(_) => Ok(()),
+            None => {
+                orders::release(state, ctx, buyer, row.id, row.money.saturating_sub(money));
+                Ok(())
+            }
+        });
+    if let Err(refusal) = checked {
+        return refusal.into();
+    }
+    if due_ms != row.due_ms {
+        state.timers.remove(&(row.due_ms, Timer::Order(row.id)));
+        state.timers.insert((due_ms, Timer::Order(row.id)), ());
+    }
+    let sequence = next_sequence(state);
+    if let Some(row) = state.orders.get_mut(&cmd.order) {
+        // All or none stays all or none.
+        row.least = if row.least == row.wanted { wanted } else { row.least.min(wanted) };
+        (row.wanted, row.price_limit, row.money, row.due_ms, row.sequence) =
+            (wanted, price_limit, money, due_ms, sequence);
+    }
+    ctx.fresh.orders.push(FreshOrder { id: cmd.order, placed: false });
+    Outcome::DONE
+}
+
+/// Takes an order back. Agreements that it has led to go on.
+pub(crate) fn cancel(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd: &CancelOrder) -> Outcome {
+    if let Err(refusal) = own(state, buyer, cmd.order) {
+        return refusal.into();
+    }
+    finish(state, ctx, cmd.order);
+    ctx.event("order.cancelled", cmd.order, format!("Order {} was cancelled.", cmd.order));
+    Outcome::DONE
+}
+
+/// An order did not get all that it wanted in its time.
+pub(super) fn lapse(state: &mut State, ctx: &mut Context, order: OrderId) {
+    finish(state, ctx, order);
+    ctx.event("order.lapsed", order, format!("Order {order} got no more machines in its time."));
+}
+
+/// Ends an order: what it still holds goes back.
+pub(super) fn finish(state: &mut State, ctx: &mut Context, order: OrderId) {
+    let Some(row) = end_order(state, order) else { return };
+    orders::release(state, ctx, row.buyer, order, row.money);
+    limits::closed(state, row.buyer);
+}
+
+fn own(state: &State, buyer: AccountId, order: OrderId) -> Result<&OrderRow, Refusal> {
+    let row = state.orders.get(&order).ok_or(Refusal::UnknownOrder)?;
+    if row.buyer != buyer {
+        return Err(Refusal::NotYourOrder);
+    }
+    if row.job.is_some() { Err(Refusal::OrderOfJob) } else { Ok(row) }
+}

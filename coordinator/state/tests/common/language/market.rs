@@ -1,0 +1,105 @@
+//! Orders that stand by themselves, agreements, and what jobs are for.
+
+use super::{Args, World, duration_ms, named_hash, words::numbers};
+use matrixai_proto::v1::{self, command::Kind};
+use matrixai_state::ids::{AgreementId, OrderId};
+use std::collections::BTreeMap;
+
+/// A command about orders; panics with the place at a word that is none.
+pub(super) fn command(world: &World, name: &str, args: &Args<'_>) -> Kind {
+    let id = |arg: &str| world.named(args.need(arg)).to_vec();
+    let ahead = |text: &str| world.now_ms.wrapping_add_signed(duration_ms(text));
+    match name {
+        "order" => Kind::PlaceOrder(v1::PlaceOrder {
+            machines: args.number("machines", 1) as u32,
+            least: args.number("least", 0) as u32,
+            price_limit: args.money("price", "2000000000"),
+            total_limit: args.money("total", "10000000000"),
+            duration_s: args.number("duration", 3_600),
+            expires_ms: if args.get("now").is_some() { 0 } else { ahead(args.get("lasts").unwrap_or("+1h")) },
+            immediate: args.get("now").is_some(),
+            offer: args.get("offer").map_or_else(Vec::new, |offer| world.named(offer).to_vec()),
+            query: args.get("where").unwrap_or_default().to_owned(),
+        }),
+        "amend" => Kind::AmendOrder(v1::AmendOrder {
+            order: id("order"),
+            machines: args.number("machines", 0) as u32,
+            price_limit: args.money("price", ""),
+            total_limit: args.money("total", ""),
+            expires_ms: args.get("lasts").map_or(0, ahead),
+        }),
+        "cancel_order" => Kind::CancelOrder(v1::CancelOrder { order: id("order") }),
+        "reprice" => Kind::AmendOffer(v1::AmendOffer {
+            offer: id("offer"),
+            price_per_hour: args.money("price", "1000000000"),
+            expires_ms: args.get("lasts").map_or(0, ahead),
+        }),
+        "end" => Kind::EndAgreement(v1::EndAgreement { agreement: id("agreement") }),
+        other => panic!("{}: there is no command {other:?}", args.place),
+    }
+}
+
+/// Gives the `back`-th newest agreement a name.
+pub(super) fn name_agreement(world: &mut World, name: &str, back: usize) {
+    let mut rows: Vec<_> = world.state.agreements().collect();
+    // Those of one match in order of price.
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.matched_ms), row.price_per_hour, row.machine));
+    let id = rows[back].id.0;
+    world.names.insert(name.to_owned(), id);
+}
+
+/// The fields of an order or agreement.
+pub(super) fn fields(world: &World, what: &str, name: &str, place: &str) -> Option<BTreeMap<&'static str, String>> {
+    let id = world.named(name);
+    Some(match what {
+        "order" => {
+            let row = world.state.order(OrderId(id)).unwrap_or_else(|| panic!("{place}: no order"));
+            BTreeMap::from([
+                ("machines", row.wanted.to_string()),
+                ("least", row.least.to_string()),
+                ("price", row.price_limit.to_string()),
+                ("money", row.money.to_string()),
+                ("in", format!("{}s", (row.due_ms - world.now_ms) / 1_000)),
+            ])
+        }
+        "agreement" => {
+            let row = world.state.agreement(AgreementId(id)).unwrap_or_else(|| panic!("{place}: no agreement"));
+            BTreeMap::from([
+                ("price", row.price_per_hour.to_string()),
+                ("held", row.held.to_string()),
+                ("paid", row.paid.to_string()),
+                ("fees", row.fees.to_string()),
+                ("earned", row.earned(world.state.now_ms()).to_string()),
+                ("online", format!("{}s", row.earned_ms(world.state.now_ms()) / 1_000)),
+                ("closed", row.closed.map_or("no", |reason| reason.as_str()).to_owned()),
+            ])
+        }
+        _ => return None,
+    })
+}
+
+/// What a job is to train.
+pub(super) fn spec(args: &Args<'_>) -> v1::TrainingSpec {
+    v1::TrainingSpec {
+        dataset: named_hash("data").to_vec(),
+        dataset_bytes: 1_000,
+        features: args.number("features", 4) as u32,
+        classes: 2,
+        feature_scale: 16,
+        validate_every: 5,
+        hidden: numbers(args.get("hidden").unwrap_or("8")),
+        learning_rate_e6: 100_000,
+        momentum_e6: 0,
+        weight_decay_e6: 0,
+        clip_norm_e6: 0,
+        batch: args.number("batch", 8) as u32,
+        virtual_workers: args.number("vs", 2) as u32,
+        rounds: args.number("rounds", 1) as u32,
+        steps_per_round: 2,
+        outer_rate_e6: 1_000_000,
+        outer_momentum_e6: 0,
+        target_e6: 500_000,
+        seed: 1,
+        spot_checks: args.number("spots", 1) as u32,
+    }
+}
