@@ -5,10 +5,12 @@
 //! [`Naive`] holds offers and orders in two lists and, after every command, looks at every order against every offer: the
 //! definition that the engine must not differ from.
 
+mod applied;
 mod crowd;
 mod fast;
 mod naive;
 
+pub use applied::Applied;
 pub use crowd::{Crowd, Crowded, Mix};
 pub use fast::Fast;
 pub use naive::Naive;

@@ -48,6 +48,8 @@ pub(crate) enum MarketVerb {
     List,
     /// Open offers and waiting orders, best first.
     Book,
+    /// Why an order or job waits for machines, and the cheapest single change with which it would get them now.
+    Explain { order: String },
     /// Trades, newest first.
     History,
 }

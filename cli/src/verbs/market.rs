@@ -20,6 +20,7 @@ pub(crate) async fn run(desk: &Desk, verb: MarketVerb) -> Result<()> {
     match verb {
         MarketVerb::List => list(desk).await,
         MarketVerb::Book => book(desk).await,
+        MarketVerb::Explain { order } => order::explain(desk, &order).await,
         MarketVerb::History => history(desk).await,
     }
 }

@@ -135,6 +135,41 @@ fn agreement_row(agreement: &v1::Agreement) -> Vec<String> {
     ]
 }
 
+/// Why an order waits.
+pub(crate) async fn explain(desk: &Desk, order: &str) -> Result<()> {
+    let (client, order) = (desk.client().await?, convert::id(order)?);
+    let request = v1::ExplainOrderRequest { order };
+    let found = ask!(client, market_client::MarketClient.explain_order, request.clone())?;
+    let to = match found.change.as_str() {
+        "price_limit" | "total_limit" => wire_mai(&found.to),
+        _ => found.to.clone(),
+    };
+    let value = json!({
+        "offers": found.offers, "fitting": found.fitting, "needed": found.needed,
+        "conditions": found.conditions.iter().map(|one| json!({
+            "condition": one.condition, "fail": one.offers, "undefined": one.undefined, "fail_only_this": one.alone,
+        })).collect::<Vec<_>>(),
+        "change": found.change, "to": to, "cost": if found.cost.is_empty() { Value::Null } else { wire_mai(&found.cost).into() },
+    });
+    output::show(desk.format, &value, || {
+        let rows: Vec<Vec<String>> = found
+            .conditions
+            .iter()
+            .map(|one| {
+                vec![one.condition.clone(), one.offers.to_string(), one.undefined.to_string(), one.alone.to_string()]
+            })
+            .collect();
+        let table = output::table(&["condition", "offers fail it", "undefined", "fail only this"], &rows);
+        let change = match found.change.as_str() {
+            "" => "No single change would match now.".to_owned(),
+            change => format!("It would match now with {change} = {to:?}, for {} MAI.", wire_mai(&found.cost)),
+        };
+        let (offers, fitting, needed) = (found.offers, found.fitting, found.needed);
+        format!("{fitting} of {offers} open offers fit; the order takes at least {needed}.\n{table}\n{change}")
+    });
+    Ok(())
+}
+
 fn mai(text: &str) -> Result<String> {
     Ok(parse_mai(text)?.to_string())
 }

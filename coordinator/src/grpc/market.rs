@@ -3,9 +3,10 @@
 use super::convert;
 use crate::shared::Shared;
 use matrixai_proto::v1::{
-    ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest, ListOrdersReply, ListOrdersRequest,
-    ListTradesReply, ListTradesRequest, market_server::Market,
+    ExplainOrderReply, ExplainOrderRequest, ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest,
+    ListOrdersReply, ListOrdersRequest, ListTradesReply, ListTradesRequest, market_server::Market,
 };
+use matrixai_state::ids::OrderId;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -41,5 +42,15 @@ impl Market for MarketService {
         let request = request.into_inner();
         let account = convert::optional_id("account", &request.account)?;
         Ok(Response::new(convert::orders(&state, account, request.all)))
+    }
+
+    async fn explain_order(
+        &self,
+        request: Request<ExplainOrderRequest>,
+    ) -> Result<Response<ExplainOrderReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let order = OrderId(convert::id("order", &request.into_inner().order)?);
+        let found = state.explain(order).ok_or_else(|| convert::unknown("waiting order", &order))?;
+        Ok(Response::new(convert::explanation(found)))
     }
 }

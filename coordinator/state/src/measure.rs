@@ -1,16 +1,49 @@
-//! The ledger's core by itself, for benchmarks alone: typed transfers, without log, envelopes, signatures or idempotency.
+//! For benchmarks alone: the ledger's core by itself (typed transfers, without log, envelopes, signatures or idempotency), and
+//! machines that need no drilling.
 //! The feature `measure` opens it; the product is built without.
 
 use crate::{
     context::Context,
     effect::Movement,
-    ids::AccountId,
+    ids::{AccountId, MachineId},
     ledger::{self, Transfer},
+    machines::{Inventory, MachineRow},
     money::Money,
     outcome::Outcome,
+    power::{PowerRow, SPEED_SAMPLES, SpeedRow},
     state::State,
 };
+use matrixai_protocol::drilling::Kernel;
 use std::hint::black_box;
+
+/// Gives an account a machine that is online and measured, and returns its id.
+pub fn machine(state: &mut State, owner: AccountId, number: u64) -> MachineId {
+    let mut key = [0; 32];
+    key.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+    let id = MachineId::of_key(&state.cluster_id, &key);
+    let inventory = Inventory { cores: 8, ram_bytes: 32 << 30, ..Inventory::default() };
+    let row = MachineRow {
+        id,
+        key,
+        owner,
+        inventory,
+        enrolled_ms: state.head.now_ms,
+        online: true,
+        seen_ms: state.head.now_ms,
+        round_trip_us: 0,
+        revoked: false,
+        suspended: false,
+        job: None,
+        agreement: None,
+        slot: None,
+    };
+    let speed = SpeedRow { samples: vec![1_000_000_000; SPEED_SAMPLES], verified: SPEED_SAMPLES as u32 };
+    state.power.insert(id, PowerRow { speeds: [(Kernel::Fgemm, speed)].into(), ..PowerRow::default() });
+    state.by_memory.insert((row.inventory.ram_bytes, id), owner);
+    state.online.insert(id, ());
+    state.machines.insert(id, row);
+    id
+}
 
 /// Transfers whose rows are looked up together, as [`State::apply`] does.
 const AHEAD: usize = 48;

@@ -127,6 +127,11 @@ impl State {
         self.orders.get(&id)
     }
 
+    /// Machines ever rented: the number of the newest trade.
+    pub fn trades_made(&self) -> u64 {
+        self.head.trades
+    }
+
     /// The last trades, oldest first.
     pub fn trades(&self) -> impl DoubleEndedIterator<Item = &TradeRow> {
         self.trades.iter().map(|(_, row)| row)

@@ -6,7 +6,10 @@ use matrixai_state::{
     State,
     agreements::AgreementRow,
     ids::AccountId,
-    market::{OfferRow, OrderRow, TradeRow},
+    market::{
+        OfferRow, OrderRow, TradeRow,
+        explain::{Change, Explanation},
+    },
 };
 use std::cmp::Reverse;
 
@@ -101,5 +104,33 @@ fn agreement(row: &AgreementRow, now_ms: u64) -> v1::Agreement {
         closed_ms: row.closed_ms,
         closed: row.closed.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         online_ms: row.earned_ms(now_ms),
+    }
+}
+
+/// Why an order waits.
+pub(crate) fn explanation(found: Explanation) -> v1::ExplainOrderReply {
+    let (change, cost) = found.change.unzip();
+    let (change, to) = match change {
+        None => ("", String::new()),
+        Some(Change::PriceLimit(limit)) => ("price_limit", limit.to_string()),
+        Some(Change::TotalLimit(limit)) => ("total_limit", limit.to_string()),
+        Some(Change::Duration(duration_s)) => ("duration", duration_s.to_string()),
+        Some(Change::Query(query)) => ("where", query.to_string()),
+        Some(Change::Machines(machines)) => ("machines", machines.to_string()),
+    };
+    let conditions = found.conditions.into_iter().map(|one| v1::FailedCondition {
+        condition: one.condition,
+        offers: one.offers,
+        undefined: one.undefined,
+        alone: one.alone,
+    });
+    v1::ExplainOrderReply {
+        offers: found.offers,
+        fitting: found.fitting,
+        needed: found.needed,
+        conditions: conditions.collect(),
+        change: change.to_owned(),
+        to,
+        cost: cost.map(|cost| cost.to_string()).unwrap_or_default(),
     }
 }

@@ -2,48 +2,105 @@
 
 use super::{
     OfferRow,
-    query::{Attributes, Number, NumberAttribute, Provenance, TextAttribute},
+    query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, TextAttribute},
 };
-use crate::state::State;
+use crate::{ids::MachineId, machines::MachineRow, power::PowerRow, state::State};
 use matrixai_protocol::drilling::Kernel;
+use std::borrow::Cow;
 
 const BYTES_A_GIB: u128 = 1 << 30;
 const MICRO: u128 = 1_000_000;
 
-/// The attributes of an offer and its machine.
-pub(crate) fn attributes(state: &State, offer: &OfferRow) -> Attributes {
-    let mut found = Attributes::default();
-    let mut number = |attribute, value: Option<Number>, provenance| {
-        if let Some(value) = value {
-            found.set_number(attribute, value, provenance);
-        }
-    };
-    number(NumberAttribute::Price, Some(Number::money(offer.price_per_hour)), Provenance::Ledger);
-    number(NumberAttribute::RentMin, Some(Number::whole(offer.duration_min_s)), Provenance::Ledger);
-    number(NumberAttribute::RentMax, Some(Number::whole(offer.duration_max_s)), Provenance::Ledger);
-    if let Some(power) = state.power.get(&offer.machine) {
-        for (kernel, speed) in power.speeds.iter().filter(|(_, speed)| !speed.provisional()) {
-            let attribute = match kernel {
-                Kernel::Igemm => NumberAttribute::SpeedIgemm,
-                Kernel::Fgemm => NumberAttribute::SpeedFgemm,
-                Kernel::Memwalk => NumberAttribute::SpeedMemwalk,
-                Kernel::Qmlp => NumberAttribute::SpeedQmlp,
-            };
-            number(attribute, Some(Number::whole(speed.median())), Provenance::Measured);
-        }
-        let micro_ut = power.drilling_micro_ut.saturating_add(power.training_micro_ut);
-        number(NumberAttribute::Power, Number::ratio(micro_ut, MICRO), Provenance::Ledger);
+/// An offer with the rows that its attributes are in.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    offer: &'a OfferRow,
+    machine: Option<&'a MachineRow>,
+    power: Option<&'a PowerRow>,
+}
+
+impl<'a> Rows<'a> {
+    /// Those of an offer.
+    pub(crate) fn of(state: &'a State, offer: &'a OfferRow) -> Self {
+        let of: MachineId = offer.machine;
+        Self { offer, machine: state.machines.get(&of), power: state.power.get(&of) }
     }
-    let Some(machine) = state.machines.get(&offer.machine) else { return found };
-    let inventory = &machine.inventory;
-    let gib = |bytes: u64| Number::ratio(bytes.into(), BYTES_A_GIB);
-    number(NumberAttribute::Cores, Some(Number::whole(inventory.cores.into())), Provenance::Claimed);
-    number(NumberAttribute::Ram, gib(inventory.ram_bytes), Provenance::Claimed);
-    number(NumberAttribute::Disk, gib(inventory.disk_bytes), Provenance::Claimed);
-    let mut text = |attribute, value: String, provenance| found.set_text(attribute, value.into(), provenance);
-    text(TextAttribute::Owner, offer.owner.to_string(), Provenance::Ledger);
-    text(TextAttribute::Machine, offer.machine.to_string(), Provenance::Ledger);
-    text(TextAttribute::Cpu, inventory.cpu_model.clone(), Provenance::Claimed);
-    text(TextAttribute::Os, inventory.os.clone(), Provenance::Claimed);
+
+    fn speed(&self, kernel: Kernel) -> Option<Number> {
+        let speed = self.power?.speeds.get(&kernel).filter(|speed| !speed.provisional())?;
+        Some(Number::whole(speed.median()))
+    }
+}
+
+impl Described for Rows<'_> {
+    fn number(&self, attribute: NumberAttribute) -> Option<Number> {
+        let gib = |bytes: u64| Number::ratio(bytes.into(), BYTES_A_GIB);
+        match attribute {
+            NumberAttribute::Price => Some(Number::money(self.offer.price_per_hour)),
+            NumberAttribute::RentMin => Some(Number::whole(self.offer.duration_min_s)),
+            NumberAttribute::RentMax => Some(Number::whole(self.offer.duration_max_s)),
+            NumberAttribute::Cores => Some(Number::whole(self.machine?.inventory.cores.into())),
+            NumberAttribute::Ram => gib(self.machine?.inventory.ram_bytes),
+            NumberAttribute::Disk => gib(self.machine?.inventory.disk_bytes),
+            NumberAttribute::SpeedIgemm => self.speed(Kernel::Igemm),
+            NumberAttribute::SpeedFgemm => self.speed(Kernel::Fgemm),
+            NumberAttribute::SpeedMemwalk => self.speed(Kernel::Memwalk),
+            NumberAttribute::SpeedQmlp => self.speed(Kernel::Qmlp),
+            NumberAttribute::Power => {
+                let power = self.power?;
+                Number::ratio(power.drilling_micro_ut.saturating_add(power.training_micro_ut), MICRO)
+            }
+            NumberAttribute::GpuRam | NumberAttribute::Reliability => None,
+        }
+    }
+
+    fn text(&self, attribute: TextAttribute) -> Option<Cow<'_, str>> {
+        match attribute {
+            TextAttribute::Owner => Some(self.offer.owner.to_string().into()),
+            TextAttribute::Machine => Some(self.offer.machine.to_string().into()),
+            TextAttribute::Cpu => Some(self.machine?.inventory.cpu_model.as_str().into()),
+            TextAttribute::Os => Some(self.machine?.inventory.os.as_str().into()),
+            TextAttribute::Region => None,
+        }
+    }
+
+    fn provenance(&self, attribute: Attribute) -> Option<Provenance> {
+        let defined = match attribute {
+            Attribute::Number(attribute) => self.number(attribute).is_some(),
+            Attribute::Text(attribute) => self.text(attribute).is_some(),
+        };
+        let from = match attribute {
+            Attribute::Number(
+                NumberAttribute::Price | NumberAttribute::RentMin | NumberAttribute::RentMax | NumberAttribute::Power,
+            )
+            | Attribute::Text(TextAttribute::Owner | TextAttribute::Machine) => Provenance::Ledger,
+            Attribute::Number(
+                NumberAttribute::SpeedIgemm
+                | NumberAttribute::SpeedFgemm
+                | NumberAttribute::SpeedMemwalk
+                | NumberAttribute::SpeedQmlp
+                | NumberAttribute::GpuRam
+                | NumberAttribute::Reliability,
+            ) => Provenance::Measured,
+            Attribute::Number(NumberAttribute::Cores | NumberAttribute::Ram | NumberAttribute::Disk)
+            | Attribute::Text(TextAttribute::Cpu | TextAttribute::Os | TextAttribute::Region) => Provenance::Claimed,
+        };
+        defined.then_some(from)
+    }
+}
+
+/// The attributes of an offer and its machine, put together.
+pub(crate) fn attributes(state: &State, offer: &OfferRow) -> Attributes {
+    let (rows, mut found) = (Rows::of(state, offer), Attributes::default());
+    for attribute in NumberAttribute::ALL {
+        if let (Some(value), Some(from)) = (rows.number(*attribute), rows.provenance(Attribute::Number(*attribute))) {
+            found.set_number(*attribute, value, from);
+        }
+    }
+    for attribute in TextAttribute::ALL {
+        if let (Some(value), Some(from)) = (rows.text(*attribute), rows.provenance(Attribute::Text(*attribute))) {
+            found.set_text(*attribute, value.into(), from);
+        }
+    }
     found
 }

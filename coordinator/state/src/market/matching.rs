@@ -280,12 +280,12 @@ fn give(state: &mut State, ctx: &mut Context, built: &mut Built, row: &OrderRow,
 /// How many of the first machines an order's money covers; none if it takes no so few. A job pays one fee on all of them.
 fn covered(row: &OrderRow, machines: &[MatchedMachine]) -> usize {
     if row.job.is_some() {
-        let whole = price_of(machines, row.duration_s, row.fee_bp).is_some_and(|price| price <= row.money);
+        let whole = price_of(prices(machines), row.duration_s, row.fee_bp).is_some_and(|price| price <= row.money);
         return if whole { machines.len() } else { 0 };
     }
     let mut left = row.money;
     let pays = |machine: &&MatchedMachine| {
-        let price = price_of(std::slice::from_ref(*machine), row.duration_s, row.fee_bp);
+        let price = price_of([machine.price_per_hour], row.duration_s, row.fee_bp);
         price.and_then(|price| left.checked_sub(price)).map(|rest| left = rest).is_some()
     };
     let count = machines.iter().take_while(pays).count();
@@ -294,7 +294,7 @@ fn covered(row: &OrderRow, machines: &[MatchedMachine]) -> usize {
 
 /// One machine for an order that stands by itself, which hands it a part of its hold.
 fn rent(state: &mut State, ctx: &mut Context, order: &OrderRow, matched: &MatchedMachine) {
-    let held = price_of(std::slice::from_ref(matched), order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
+    let held = price_of([matched.price_per_hour], order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
     if let Some(row) = state.orders.get_mut(&order.id) {
         row.money = row.money.checked_sub(held).expect("the order's money covers the machines that it was given");
         row.wanted = row.wanted.saturating_sub(1);
@@ -304,11 +304,15 @@ fn rent(state: &mut State, ctx: &mut Context, order: &OrderRow, matched: &Matche
 }
 
 /// What machines can cost at most: each for the whole duration, and the fee on it, each rounded up.
-fn price_of(machines: &[MatchedMachine], duration_s: u64, fee_bp: u32) -> Option<Money> {
-    let rents = machines.iter().try_fold(Money::ZERO, |sum, machine| {
-        machine.price_per_hour.rent_held(duration_s).and_then(|rent| sum.checked_add(rent))
-    })?;
+pub(super) fn price_of(prices: impl IntoIterator<Item = Money>, duration_s: u64, fee_bp: u32) -> Option<Money> {
+    let rents = prices
+        .into_iter()
+        .try_fold(Money::ZERO, |sum, price| price.rent_held(duration_s).and_then(|rent| sum.checked_add(rent)))?;
     rents.checked_add(rents.fee_held(fee_bp)?)
+}
+
+fn prices(machines: &[MatchedMachine]) -> impl Iterator<Item = Money> {
+    machines.iter().map(|machine| machine.price_per_hour)
 }
 
 /// A closed job's machines are free again.
@@ -336,7 +340,7 @@ fn agree(state: &mut State, ctx: &mut Context, order: &OrderRow, job: JobId, mac
             row.job = Some(job);
         }
     }
-    let held = price_of(&machines, order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
+    let held = price_of(prices(&machines), order.duration_s, order.fee_bp).unwrap_or(Money::MAX);
     ledger::release(state, ctx, job, held);
     ctx.event("job.matched", job, format!("Job {job} has its {} machines.", machines.len()));
     jobs::matched(state, ctx, job, machines);
@@ -362,4 +366,4 @@ fn note_trade(state: &mut State, ctx: &Context, order: &OrderRow, matched: &Matc
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
-mod tests;
+pub(super) mod tests;

@@ -26,7 +26,7 @@ mod tests;
 
 pub use attributes::{Attribute, Attributes, NumberAttribute, Provenance, TextAttribute};
 pub use condition::{Comparison, Condition, Numeric, Operator, Values};
-pub use eval::Truth;
+pub use eval::{Described, Truth};
 pub use number::Number;
 pub use parser::QueryError;
 
@@ -78,7 +78,7 @@ impl Query {
     }
 
     /// Whether a machine with these attributes satisfies it: neither false nor undefined.
-    pub fn accepts(&self, attributes: &Attributes) -> bool {
+    pub fn accepts<D: Described>(&self, attributes: &D) -> bool {
         self.condition.truth(attributes) == Truth::True
     }
 }

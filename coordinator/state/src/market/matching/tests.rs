@@ -16,14 +16,14 @@ use proptest::prelude::*;
 use prost::Message;
 use std::collections::BTreeSet;
 
-const BUYER: AccountId = AccountId([9; 20]);
+pub(in crate::market) const BUYER: AccountId = AccountId([9; 20]);
 
-fn money(units: u64) -> Money {
+pub(in crate::market) fn money(units: u64) -> Money {
     Money::minor(units.into()).unwrap()
 }
 
 /// A market with a rich buyer, and a measured machine for each owner that is named.
-fn market_of(owners: &[u8]) -> State {
+pub(in crate::market) fn market_of(owners: &[u8]) -> State {
     let node = v1::GenesisNode { id: 1, key: vec![1; 32], grpc: "g:1".into(), web: "w:1".into() };
     let genesis = v1::Genesis {
         format: 1,
@@ -67,7 +67,7 @@ fn market_of(owners: &[u8]) -> State {
     state
 }
 
-fn machine(number: u8) -> MachineId {
+pub(in crate::market) fn machine(number: u8) -> MachineId {
     MachineId([number; 20])
 }
 
@@ -80,7 +80,7 @@ fn context(state: &State, looks: u32) -> Context {
 }
 
 /// The market's turn in an entry with so many looks.
-fn look(state: &mut State, fresh: Fresh, looks: u32) {
+pub(in crate::market) fn look(state: &mut State, fresh: Fresh, looks: u32) {
     let mut ctx = context(state, looks);
     ctx.fresh = fresh;
     try_match(state, &mut ctx);
