@@ -2,7 +2,7 @@
 
 mod market;
 
-pub(crate) use market::{MarketVerb, OfferVerb, OrderArgs, OrderVerb};
+pub(crate) use market::{ListArgs, MachineSort, MarketVerb, OfferVerb, OrderArgs, OrderVerb};
 
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};

@@ -44,8 +44,8 @@ pub(crate) enum OfferVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MarketVerb {
-    /// Machines with what they have proven and their price.
-    List,
+    /// Machines with what they have proven and their price, ten a page.
+    List(ListArgs),
     /// Open offers and waiting orders, best first.
     Book,
     /// Why an order or job waits for machines, and the cheapest single change with which it would get them now.
@@ -87,6 +87,35 @@ pub(crate) enum OrderVerb {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only machines with an open offer that satisfies this, e.g. 'cores >= 8 && price <= 1.5' (docs/QUERIES.md).
+    #[arg(long = "where", value_name = "QUERY", default_value = "")]
+    pub(crate) query: String,
+    /// Only machines whose processor's model contains this.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// What comes first.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sort: MachineSort,
+    /// Which ten, from 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) page: u32,
+}
+
+/// How machines are sorted; those that lack the figure come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum MachineSort {
+    /// By price for the measured speed.
+    Auto,
+    /// The cheapest.
+    Price,
+    /// The least price for the measured speed.
+    PricePerSpeed,
+    /// The fastest.
+    Speed,
 }
 
 #[derive(Debug, Args)]

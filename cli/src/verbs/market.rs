@@ -2,7 +2,7 @@
 
 use super::{Desk, order};
 use crate::{
-    args::{MarketVerb, OfferVerb},
+    args::{ListArgs, MachineSort, MarketVerb, OfferVerb},
     client::{Client, ask},
     convert,
     error::Result,
@@ -11,14 +11,17 @@ use crate::{
 };
 use matrixai_proto::v1::{self, command::Kind};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const HOUR_MS: u64 = 3_600_000;
+/// Machines that `market list` shows at once.
+const MACHINES_A_PAGE: usize = 10;
 /// The kernel by whose speed trainings are split and machines compared.
 const SPLIT_KERNEL: &str = "fgemm";
 
 pub(crate) async fn run(desk: &Desk, verb: MarketVerb) -> Result<()> {
     match verb {
-        MarketVerb::List => list(desk).await,
+        MarketVerb::List(args) => list(desk, args).await,
         MarketVerb::Book => book(desk).await,
         MarketVerb::Explain { order } => order::explain(desk, &order).await,
         MarketVerb::History => history(desk).await,
@@ -62,7 +65,11 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
 
 /// All machines of the cluster.
 pub(crate) async fn machines(client: &Client) -> Result<Vec<v1::Machine>> {
-    let request = v1::ListMachinesRequest { owner: Vec::new() };
+    machines_that(client, String::new()).await
+}
+
+async fn machines_that(client: &Client, query: String) -> Result<Vec<v1::Machine>> {
+    let request = v1::ListMachinesRequest { owner: Vec::new(), query };
     Ok(ask!(client, market_client::MarketClient.list_machines, request.clone())?.machines)
 }
 
@@ -76,13 +83,34 @@ pub(crate) fn split_speed(machine: &v1::Machine) -> Option<&v1::Speed> {
     machine.speeds.iter().find(|speed| speed.kernel == SPLIT_KERNEL)
 }
 
-async fn list(desk: &Desk) -> Result<()> {
+async fn list(desk: &Desk, args: ListArgs) -> Result<()> {
     let client = desk.client().await?;
-    let machines = machines(&client).await?;
+    let mut machines = machines_that(&client, args.query).await?;
     let offers = all_offers(&client, false).await?;
-    let price = |machine: &v1::Machine| {
-        offers.iter().find(|offer| offer.machine == machine.id).map(|offer| wire_mai(&offer.price_per_hour))
-    };
+    // The book's order: the first offer of a machine is its cheapest.
+    let mut prices: BTreeMap<&[u8], &str> = BTreeMap::new();
+    for offer in &offers {
+        prices.entry(&offer.machine).or_insert(&offer.price_per_hour);
+    }
+    let price = |machine: &v1::Machine| prices.get(machine.id.as_slice()).map(|price| wire_mai(price));
+    if let Some(model) = args.model {
+        machines.retain(|machine| machine.inventory.as_ref().is_some_and(|found| found.cpu_model.contains(&model)));
+    }
+    machines.sort_by(|left, right| {
+        let key = |machine: &v1::Machine| {
+            let price = prices.get(machine.id.as_slice()).and_then(|price| price.parse::<f64>().ok());
+            let speed = split_speed(machine).map(|speed| speed.ops_per_s as f64);
+            match args.sort {
+                MachineSort::Price => price,
+                MachineSort::Speed => speed.map(|speed| -speed),
+                MachineSort::Auto | MachineSort::PricePerSpeed => price.zip(speed).map(|(price, speed)| price / speed),
+            }
+            .unwrap_or(f64::INFINITY)
+        };
+        key(left).total_cmp(&key(right))
+    });
+    let first = (args.page as usize - 1).saturating_mul(MACHINES_A_PAGE);
+    let machines: Vec<v1::Machine> = machines.into_iter().skip(first).take(MACHINES_A_PAGE).collect();
     let values: Vec<Value> = machines.iter().map(|machine| machine_value(machine, price(machine))).collect();
     output::show(desk.format, &Value::Array(values), || {
         let rows: Vec<Vec<String>> = machines

@@ -6,7 +6,8 @@ use matrixai_proto::v1::{
     ExplainOrderReply, ExplainOrderRequest, ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest,
     ListOrdersReply, ListOrdersRequest, ListTradesReply, ListTradesRequest, market_server::Market,
 };
-use matrixai_state::ids::OrderId;
+use matrixai_state::{ids::OrderId, market::query::Query};
+use std::collections::BTreeSet;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -22,8 +23,15 @@ impl Market for MarketService {
         request: Request<ListMachinesRequest>,
     ) -> Result<Response<ListMachinesReply>, Status> {
         let state = self.shared.view_for(request.metadata()).await?;
-        let owner = convert::optional_id("owner", &request.into_inner().owner)?;
-        Ok(Response::new(ListMachinesReply { machines: convert::machines(&state, owner) }))
+        let request = request.into_inner();
+        let owner = convert::optional_id("owner", &request.owner)?;
+        let mut machines = convert::machines(&state, owner);
+        if !request.query.is_empty() {
+            let query = Query::parse(&request.query).map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let found: BTreeSet<Vec<u8>> = state.machines_that(&query).into_iter().map(|id| id.0.to_vec()).collect();
+            machines.retain(|machine| found.contains(&machine.id));
+        }
+        Ok(Response::new(ListMachinesReply { machines }))
     }
 
     async fn list_offers(&self, request: Request<ListOffersRequest>) -> Result<Response<ListOffersReply>, Status> {

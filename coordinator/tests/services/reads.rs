@@ -126,11 +126,17 @@ async fn what_does_not_exist_or_cannot_be_is_named() {
         jobs.get_job(GetJobRequest::default()).await.unwrap_err().code(),
         jobs.list_jobs(ListJobsRequest { owner: vec![5; 21], limit: 0 }).await.unwrap_err().code(),
         drilling.get_unit(GetUnitRequest::default()).await.unwrap_err().code(),
-        market.list_machines(ListMachinesRequest { owner: vec![1] }).await.unwrap_err().code(),
+        market.list_machines(ListMachinesRequest { owner: vec![1], ..Default::default() }).await.unwrap_err().code(),
     ];
     assert_eq!(codes, [Code::InvalidArgument; 6]);
     assert!(
-        market.list_machines(ListMachinesRequest { owner: nobody }).await.unwrap().into_inner().machines.is_empty()
+        market
+            .list_machines(ListMachinesRequest { owner: nobody, ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner()
+            .machines
+            .is_empty()
     );
     assert!(market.list_offers(ListOffersRequest { all: true }).await.unwrap().into_inner().offers.is_empty());
     assert!(market.list_trades(ListTradesRequest { limit: u32::MAX }).await.unwrap().into_inner().trades.is_empty());

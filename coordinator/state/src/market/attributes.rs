@@ -2,11 +2,11 @@
 
 use super::{
     OfferRow,
-    query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, TextAttribute},
+    query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, Query, TextAttribute},
 };
 use crate::{ids::MachineId, machines::MachineRow, power::PowerRow, state::State};
 use matrixai_protocol::drilling::Kernel;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 const BYTES_A_GIB: u128 = 1 << 30;
 const MICRO: u128 = 1_000_000;
@@ -29,6 +29,14 @@ impl<'a> Rows<'a> {
     fn speed(&self, kernel: Kernel) -> Option<Number> {
         let speed = self.power?.speeds.get(&kernel).filter(|speed| !speed.provisional())?;
         Some(Number::whole(speed.median()))
+    }
+}
+
+impl State {
+    /// Machines with an open offer that satisfies a query.
+    pub fn machines_that(&self, query: &Query) -> BTreeSet<MachineId> {
+        let satisfies = |offer: &&OfferRow| query.accepts(&Rows::of(self, offer));
+        self.open_offers().filter(satisfies).map(|offer| offer.machine).collect()
     }
 }
 
