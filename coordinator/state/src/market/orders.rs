@@ -22,6 +22,8 @@ use crate::{
 
 /// Longest time that an order waits, ms: as long as the longest rent.
 const ORDER_WAIT_MS_MAX: u64 = DURATION_S_MAX * 1_000;
+/// Longest time that an order which does not rest waits for its turn, ms. It is mostly served in the entry that it came in.
+const TURN_WAIT_MS_MAX: u64 = 120_000;
 
 /// Places an order: refused for its machines, its prices, its duration, its time, its offer, or lack of money, in this
 /// order.
@@ -54,7 +56,7 @@ pub(crate) fn place(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd:
         fee_bp: state.policy.fee_bp,
         memory_bytes: 0,
         sequence: next_sequence(state),
-        due_ms: if cmd.expires_ms == 0 { ctx.now_ms } else { cmd.expires_ms },
+        due_ms: if cmd.expires_ms == 0 { ctx.now_ms.saturating_add(TURN_WAIT_MS_MAX) } else { cmd.expires_ms },
     };
     ctx.event("order.placed", id, format!("Account {buyer} wants {wanted} machines at up to {price_limit} an hour."));
     state.timers.insert((row.due_ms, Timer::Order(id)), ());

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    command::{MakeOffer, SubmitTraining},
+    command::{MakeOffer, PlaceOrder, SubmitTraining},
     ids::AccountId,
     jobs::JobState,
     machines::{Inventory, MachineRow},
@@ -275,4 +275,30 @@ fn without_anything_new_there_is_nothing_to_look_at() {
     assert!(state.trades.is_empty());
     look(&mut state, fresh, LOOKS_PER_ENTRY_MAX);
     assert!(!state.trades.is_empty());
+}
+
+/// The looks of its entry are spent: it gets its machine in the next one, and not nothing because its time is over.
+#[test]
+fn an_order_that_does_not_rest_has_its_turn_later_all_the_same() {
+    let mut state = market_of(&[1]);
+    offer(&mut state, 0, 5);
+    let mut ctx = context(&state, 0);
+    let order = PlaceOrder {
+        machines: 1,
+        least: None,
+        price_limit: money(9),
+        total_limit: money(1_000),
+        duration_s: 3_600,
+        expires_ms: 0,
+        immediate: true,
+        offer: None,
+        query: Query::default(),
+    };
+    assert!(matches!(market::orders::place(&mut state, &mut ctx, BUYER, order), Outcome::Done { .. }));
+    try_match(&mut state, &mut ctx);
+    assert_eq!((state.head.trades, state.backlog.iter().count()), (0, 1));
+    let mut next = Context::new(2, 1_000);
+    crate::expiry::run(&mut state, &mut next);
+    try_match(&mut state, &mut next);
+    assert_eq!((state.head.trades, state.orders.is_empty()), (1, true));
 }
