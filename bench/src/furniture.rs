@@ -78,6 +78,7 @@ fn inventory() -> v1::Inventory {
         disk_bytes: 1 << 40,
         gpus: Vec::new(),
         os: "Linux 6.12".into(),
+        region: "europe".into(),
     }
 }
 

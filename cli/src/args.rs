@@ -2,7 +2,7 @@
 
 mod market;
 
-pub(crate) use market::{ListArgs, MachineSort, MarketVerb, OfferVerb, OrderArgs, OrderVerb};
+pub(crate) use market::{ListArgs, MarketVerb, OfferVerb, OrderArgs, OrderVerb};
 
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
@@ -169,6 +169,9 @@ pub(crate) struct WorkerArgs {
     /// Part of a core that the worker may use, above 0 and at most 1.
     #[arg(long)]
     pub(crate) cpu_limit: Option<f64>,
+    /// Where the machine stands, e.g. europe, for orders that ask for it; told at the enrolment.
+    #[arg(long)]
+    pub(crate) region: Option<String>,
     /// End when standard input closes.
     #[arg(long, hide = true)]
     pub(crate) exit_with_parent: bool,

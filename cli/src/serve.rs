@@ -46,6 +46,7 @@ pub(crate) fn worker(args: &WorkerArgs, ca: Option<&PathBuf>) -> Result<()> {
     push_path(&mut flags, "tls.ca", ca);
     push_path(&mut flags, "owner_key", args.owner.as_ref());
     push(&mut flags, "cpu_limit", args.cpu_limit.map(|limit| limit.to_string()));
+    push(&mut flags, "region", args.region.clone());
     if !args.join.is_empty() {
         push(&mut flags, "join", Some(args.join.join(",")));
     }

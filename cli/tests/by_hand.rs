@@ -106,6 +106,16 @@ fn renting(cluster: &Cluster) {
     assert_eq!(listed()["orders"].as_array().unwrap().len(), 0);
 
     let offer = text(&cluster.run(&["market", "book"])["offers"][0]["offer"]);
+    let cheapest =
+        &cluster.run(&["market", "list", "--sort", "price", "--per-page", "1", "--where", "speed.fgemm > 0"])[0];
+    assert_eq!(
+        (&cheapest["offer"], cheapest["price_of_speed"].is_string()),
+        (&offer.as_str().into(), true),
+        "{cheapest}"
+    );
+    assert_eq!(cluster.run(&["market", "list", "--region", "nowhere"]).as_array().unwrap().len(), 0);
+    let like = cluster.run(&["offer", "suggest", cheapest["machine"].as_str().unwrap()]);
+    assert!(like["fgemm_ops_per_s"].as_u64().unwrap() > 0 && like["asked"]["count"].is_u64(), "{like}");
     let taken = order(&["--offer", &offer, "--price", "100", "--total", "5", "--seconds", "600"]);
     let agreement = listed()["agreements"][0].clone();
     assert_eq!((&agreement["order"], &agreement["closed"]), (&taken.as_str().into(), &"".into()), "{agreement}");

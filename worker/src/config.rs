@@ -27,6 +27,8 @@ pub struct Config {
     pub owner_key: PathBuf,
     /// Share of one core for computing, above 0 and at most 1; 0 leaves the data folder's `limit` file as it is.
     pub cpu_limit: f64,
+    /// Where the machine stands, for orders that ask for it (told once, at the enrolment); empty to say nothing.
+    pub region: String,
     /// Trust in coordinators.
     pub tls: Tls,
     /// Logging.
@@ -155,6 +157,12 @@ impl Config {
         if self.cpu_limit != 0.0 {
             crate::pace::check_limit(self.cpu_limit)
                 .map_err(|what| ConfigError::Value { key: "cpu_limit", what: what.to_string() })?;
+        }
+        if self.region.len() > crate::hardware::TEXT_BYTES_MAX {
+            return wrong(
+                "region",
+                format!("{} bytes, at most {}", self.region.len(), crate::hardware::TEXT_BYTES_MAX),
+            );
         }
         if self.session.backoff_ms_min == 0 || self.session.backoff_ms_max < self.session.backoff_ms_min {
             return wrong("session.backoff_ms_max", "must be at least backoff_ms_min, and that above 0".to_owned());

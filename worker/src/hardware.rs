@@ -8,11 +8,12 @@ use matrixai_proto::v1::{Gpu, Inventory};
 use std::{fs, path::Path};
 
 /// Longest text, and most devices, that the ledger takes in an inventory.
-const TEXT_BYTES_MAX: usize = 128;
+pub(crate) const TEXT_BYTES_MAX: usize = 128;
 const GPUS_MAX: usize = 16;
 
-/// Takes stock. What cannot be found out is empty or 0, never guessed; `data` is on the disk whose room counts.
-pub(crate) fn inventory(data: &Path) -> Inventory {
+/// Takes stock. What cannot be found out is empty or 0, never guessed; `data` is on the disk whose room counts, `region` is
+/// the owner's word.
+pub(crate) fn inventory(data: &Path, region: &str) -> Inventory {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let short = |text: String| crate::run::cut(&text, TEXT_BYTES_MAX).to_owned();
@@ -28,6 +29,7 @@ pub(crate) fn inventory(data: &Path) -> Inventory {
             .map(|found| Gpu { model: short(found.model), ram_bytes: found.ram_bytes })
             .collect(),
         os: short(os_name(&read("/etc/os-release"), &read("/proc/sys/kernel/osrelease"))),
+        region: region.to_owned(),
     }
 }
 
@@ -65,7 +67,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_something_of_everything() {
-        let found = inventory(Path::new("."));
+        let found = inventory(Path::new("."), "europe");
+        assert_eq!(found.region, "europe");
         assert!(!found.cpu_model.is_empty() && !found.os.is_empty());
         assert!(found.cores >= 1);
         assert!(found.ram_bytes > 64 << 20, "{}", found.ram_bytes);

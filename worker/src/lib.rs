@@ -157,7 +157,7 @@ async fn work(config: Config, ready: impl FnOnce(&Ready) -> io::Result<()>, stop
     journal.prune()?;
     let journal = Arc::new(journal);
     let cache = Cache::open(&data.join("artifacts"), config.artifacts.bytes_max)?;
-    let inventory = hardware::inventory(&data);
+    let inventory = hardware::inventory(&data, &config.region);
     let patience = Duration::from_millis(config.session.timeout_ms);
     let certificates = config.certificates().map(Certificates::read).transpose()?;
     if let Some(certificates) = &certificates {

@@ -33,6 +33,11 @@ pub(crate) enum OfferVerb {
     },
     /// Withdraw an offer.
     Withdraw { offer: String },
+    /// What machines like one cost: what is asked and what was agreed on, for its speed.
+    Suggest {
+        /// Machine id.
+        machine: String,
+    },
     /// Open offers, or all of them.
     List {
         #[arg(long)]
@@ -44,7 +49,7 @@ pub(crate) enum OfferVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MarketVerb {
-    /// Machines with what they have proven and their price, ten a page.
+    /// Machines that can be rented now, best first.
     List(ListArgs),
     /// Open offers and waiting orders, best first.
     Book,
@@ -52,6 +57,34 @@ pub(crate) enum MarketVerb {
     Explain { order: String },
     /// Trades, newest first.
     History,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// What the machine and its offer must be, e.g. 'cores >= 8 && region == "europe"'.
+    #[arg(long = "where", value_name = "QUERY", default_value = "")]
+    pub(crate) query: String,
+    /// Graphics processors that it must have.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) gpus: u32,
+    /// Part of the name of its processor or of a graphics processor.
+    #[arg(long, default_value = "")]
+    pub(crate) model: String,
+    /// Where its owner says that it stands.
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// What comes first: the lowest price of the speed is the default.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "price", "price-per-speed", "speed", "power"])]
+    pub(crate) sort: String,
+    /// Page, from 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) page: u32,
+    /// Machines of a page.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) per_page: u32,
+    /// Every machine of the cluster instead, offered or not, in order of id.
+    #[arg(long, conflicts_with_all = ["query", "gpus", "model", "region", "sort", "page", "per_page"])]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,35 +120,6 @@ pub(crate) enum OrderVerb {
         #[arg(long)]
         all: bool,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Only machines with an open offer that satisfies this, e.g. 'cores >= 8 && price <= 1.5' (docs/QUERIES.md).
-    #[arg(long = "where", value_name = "QUERY", default_value = "")]
-    pub(crate) query: String,
-    /// Only machines whose processor's model contains this.
-    #[arg(long)]
-    pub(crate) model: Option<String>,
-    /// What comes first.
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) sort: MachineSort,
-    /// Which ten, from 1.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) page: u32,
-}
-
-/// How machines are sorted; those that lack the figure come last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum MachineSort {
-    /// By price for the measured speed.
-    Auto,
-    /// The cheapest.
-    Price,
-    /// The least price for the measured speed.
-    PricePerSpeed,
-    /// The fastest.
-    Speed,
 }
 
 #[derive(Debug, Args)]

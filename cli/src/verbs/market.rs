@@ -1,8 +1,10 @@
 //! Machines, offers and trades.
 
+mod list;
+
 use super::{Desk, order};
 use crate::{
-    args::{ListArgs, MachineSort, MarketVerb, OfferVerb},
+    args::{MarketVerb, OfferVerb},
     client::{Client, ask},
     convert,
     error::Result,
@@ -11,17 +13,15 @@ use crate::{
 };
 use matrixai_proto::v1::{self, command::Kind};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 const HOUR_MS: u64 = 3_600_000;
-/// Machines that `market list` shows at once.
-const MACHINES_A_PAGE: usize = 10;
 /// The kernel by whose speed trainings are split and machines compared.
 const SPLIT_KERNEL: &str = "fgemm";
 
 pub(crate) async fn run(desk: &Desk, verb: MarketVerb) -> Result<()> {
     match verb {
-        MarketVerb::List(args) => list(desk, args).await,
+        MarketVerb::List(args) if args.all => list::all(desk).await,
+        MarketVerb::List(args) => list::search(desk, &args).await,
         MarketVerb::Book => book(desk).await,
         MarketVerb::Explain { order } => order::explain(desk, &order).await,
         MarketVerb::History => history(desk).await,
@@ -59,17 +59,14 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
         OfferVerb::Revoke { machine } => {
             desk.submit(Kind::RevokeMachine(v1::RevokeMachine { machine: convert::id(&machine)? }), "revoked").await
         }
+        OfferVerb::Suggest { machine } => suggest(desk, &machine).await,
         OfferVerb::List { all } => offers(desk, all).await,
     }
 }
 
 /// All machines of the cluster.
 pub(crate) async fn machines(client: &Client) -> Result<Vec<v1::Machine>> {
-    machines_that(client, String::new()).await
-}
-
-async fn machines_that(client: &Client, query: String) -> Result<Vec<v1::Machine>> {
-    let request = v1::ListMachinesRequest { owner: Vec::new(), query };
+    let request = v1::ListMachinesRequest { owner: Vec::new() };
     Ok(ask!(client, market_client::MarketClient.list_machines, request.clone())?.machines)
 }
 
@@ -83,76 +80,40 @@ pub(crate) fn split_speed(machine: &v1::Machine) -> Option<&v1::Speed> {
     machine.speeds.iter().find(|speed| speed.kernel == SPLIT_KERNEL)
 }
 
-async fn list(desk: &Desk, args: ListArgs) -> Result<()> {
+async fn suggest(desk: &Desk, machine: &str) -> Result<()> {
     let client = desk.client().await?;
-    let mut machines = machines_that(&client, args.query).await?;
-    let offers = all_offers(&client, false).await?;
-    // The book's order: the first offer of a machine is its cheapest.
-    let mut prices: BTreeMap<&[u8], &str> = BTreeMap::new();
-    for offer in &offers {
-        prices.entry(&offer.machine).or_insert(&offer.price_per_hour);
-    }
-    let price = |machine: &v1::Machine| prices.get(machine.id.as_slice()).map(|price| wire_mai(price));
-    if let Some(model) = args.model {
-        machines.retain(|machine| machine.inventory.as_ref().is_some_and(|found| found.cpu_model.contains(&model)));
-    }
-    machines.sort_by(|left, right| {
-        let key = |machine: &v1::Machine| {
-            let price = prices.get(machine.id.as_slice()).and_then(|price| price.parse::<f64>().ok());
-            let speed = split_speed(machine).map(|speed| speed.ops_per_s as f64);
-            match args.sort {
-                MachineSort::Price => price,
-                MachineSort::Speed => speed.map(|speed| -speed),
-                MachineSort::Auto | MachineSort::PricePerSpeed => price.zip(speed).map(|(price, speed)| price / speed),
-            }
-            .unwrap_or(f64::INFINITY)
-        };
-        key(left).total_cmp(&key(right))
+    let request = v1::SuggestPriceRequest { machine: convert::id(machine)? };
+    let reply = ask!(client, market_client::MarketClient.suggest_price, request.clone())?;
+    let (asked, agreed) = (reply.asked.unwrap_or_default(), reply.agreed.unwrap_or_default());
+    let prices = |of: &v1::PriceQuantiles| [&of.p10, &of.p25, &of.p50, &of.p75, &of.p90].map(|price| known(price));
+    let quantiles = |of: &v1::PriceQuantiles| {
+        let [p10, p25, p50, p75, p90] = prices(of);
+        json!({ "count": of.count, "p10": p10, "p25": p25, "p50": p50, "p75": p75, "p90": p90 })
+    };
+    let suggested = known(&reply.price_per_hour);
+    let value = json!({
+        "machine": machine, "fgemm_ops_per_s": reply.speed, "price_per_hour": suggested,
+        "asked": quantiles(&asked), "agreed": quantiles(&agreed),
     });
-    let first = (args.page as usize - 1).saturating_mul(MACHINES_A_PAGE);
-    let machines: Vec<v1::Machine> = machines.into_iter().skip(first).take(MACHINES_A_PAGE).collect();
-    let values: Vec<Value> = machines.iter().map(|machine| machine_value(machine, price(machine))).collect();
-    output::show(desk.format, &Value::Array(values), || {
-        let rows: Vec<Vec<String>> = machines
-            .iter()
-            .map(|machine| {
-                let inventory = machine.inventory.clone().unwrap_or_default();
-                vec![
-                    hex::encode(&machine.id),
-                    machine.status.clone(),
-                    split_speed(machine)
-                        .map_or_else(|| "unmeasured".to_owned(), |speed| output::speed(speed.ops_per_s)),
-                    format!("{:.6}", output::ut(&machine.drilling_micro_ut) + output::ut(&machine.training_micro_ut)),
-                    price(machine).unwrap_or_else(|| "–".to_owned()),
-                    format!("{} × {}", inventory.cores, inventory.cpu_model),
-                    format!("{:.1} GiB", inventory.ram_bytes as f64 / f64::from(1 << 30)),
-                    short(&machine.owner),
-                ]
-            })
-            .collect();
-        let head = ["machine", "status", "fgemm (measured)", "ut", "MAI/h", "CPU (claimed)", "RAM (claimed)", "owner"];
-        output::table(&head, &rows)
+    output::show(desk.format, &value, || {
+        let row = |name: &str, of: &v1::PriceQuantiles| {
+            let prices = prices(of).map(|price| price.unwrap_or_else(|| "–".to_owned()));
+            [name.to_owned(), of.count.to_string()].into_iter().chain(prices).collect()
+        };
+        let head = ["MAI/h for this speed", "machines", "10 %", "25 %", "50 %", "75 %", "90 %"];
+        let table = output::table(&head, &[row("asked now", &asked), row("agreed on lately", &agreed)]);
+        let speed = output::speed(reply.speed);
+        match &suggested {
+            Some(price) => format!("{table}\nA machine that computes {speed} is worth about {price} MAI an hour."),
+            None => format!("{table}\nNobody offers or rented a machine like this one ({speed}) yet."),
+        }
     });
     Ok(())
 }
 
-fn machine_value(machine: &v1::Machine, price: Option<String>) -> Value {
-    let inventory = machine.inventory.clone().unwrap_or_default();
-    json!({
-        "machine": hex::encode(&machine.id), "owner": hex::encode(&machine.owner), "status": machine.status,
-        "price_per_hour": price,
-        "measured": machine.speeds.iter().map(|speed| json!({
-            "kernel": speed.kernel, "ops_per_s": speed.ops_per_s, "min": speed.min_ops_per_s, "max": speed.max_ops_per_s,
-            "samples": speed.samples, "provisional": speed.provisional,
-        })).collect::<Vec<_>>(),
-        "ut": output::ut(&machine.drilling_micro_ut) + output::ut(&machine.training_micro_ut),
-        "units_accepted": machine.units_accepted, "units_lost": machine.units_lost,
-        "claimed": {
-            "cpu_model": inventory.cpu_model, "cores": inventory.cores, "isa": inventory.isa, "ram_bytes": inventory.ram_bytes,
-            "disk_bytes": inventory.disk_bytes, "os": inventory.os,
-            "gpus": inventory.gpus.iter().map(|gpu| json!({ "model": gpu.model, "ram_bytes": gpu.ram_bytes })).collect::<Vec<_>>(),
-        },
-    })
+/// An amount in MAI; none for one that the wire left out.
+fn known(amount: &str) -> Option<String> {
+    (!amount.is_empty()).then(|| wire_mai(amount))
 }
 
 async fn offers(desk: &Desk, all: bool) -> Result<()> {

@@ -242,13 +242,13 @@ impl Cluster {
         }
         let count = self.workers.len();
         self.until("every machine is online", |cluster| {
-            let machines = cluster.run(&["market", "list"]);
+            let machines = cluster.run(&["market", "list", "--all"]);
             machines.as_array().unwrap().iter().filter(|machine| machine["status"] != "offline").count() == count
         });
         let units = (6 * count).div_ceil(3).to_string();
         self.run(&["drill", "publish", "fgemm", "384,384,384,4,0", "--units", &units, "--key", "operator.key"]);
         self.until("every machine is measured", |cluster| {
-            let machines = cluster.run(&["market", "list"]);
+            let machines = cluster.run(&["market", "list", "--all"]);
             let measured = |machine: &Value| {
                 machine["measured"]
                     .as_array()

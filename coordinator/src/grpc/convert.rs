@@ -14,7 +14,7 @@ pub(crate) use admin::policy;
 pub(crate) use drilling::{drilling, unit};
 pub(crate) use economy::economy;
 pub(crate) use jobs::{closed, job, jobs, spec};
-pub(crate) use market::{explanation, offers, orders, trades};
+pub(crate) use market::{explanation, listing, offers, orders, suggestion, trades};
 
 use crate::history::Record;
 use matrixai_proto::v1;
@@ -160,5 +160,6 @@ fn inventory(found: &Inventory) -> v1::Inventory {
         disk_bytes: found.disk_bytes,
         gpus: gpus.collect(),
         os: found.os.clone(),
+        region: found.region.clone(),
     }
 }

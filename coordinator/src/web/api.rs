@@ -135,6 +135,7 @@ fn machine(machine: v1::Machine) -> Value {
             "disk_bytes": claimed.disk_bytes,
             "gpus": gpus.collect::<Vec<_>>(),
             "os": claimed.os,
+            "region": claimed.region,
         },
         "drilling_micro_ut": machine.drilling_micro_ut,
         "training_micro_ut": machine.training_micro_ut,

@@ -505,6 +505,7 @@ fn inventory(wire: v1::Inventory) -> Inventory {
         disk_bytes: wire.disk_bytes,
         gpus: wire.gpus.into_iter().map(|gpu| Gpu { model: gpu.model, ram_bytes: gpu.ram_bytes }).collect(),
         os: wire.os,
+        region: wire.region,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Inventory {
     pub gpus: Vec<Gpu>,
     /// Operating system.
     pub os: String,
+    /// Where its owner says that it stands; empty if nothing is said.
+    pub region: String,
 }
 
 /// A graphics processor of an inventory.
@@ -272,7 +274,7 @@ fn offline(state: &mut State, ctx: &mut Context, machine: MachineId) {
 }
 
 fn check_inventory(inventory: &Inventory) -> Result<(), Detail> {
-    let texts = [&inventory.cpu_model, &inventory.os]
+    let texts = [&inventory.cpu_model, &inventory.os, &inventory.region]
         .into_iter()
         .chain(&inventory.isa)
         .chain(inventory.gpus.iter().map(|gpu| &gpu.model));

@@ -9,6 +9,7 @@ mod attributes;
 pub(crate) mod book;
 pub mod engine;
 pub mod explain;
+pub mod listing;
 pub(crate) mod live;
 pub(crate) mod matching;
 pub(crate) mod orders;

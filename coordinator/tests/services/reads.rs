@@ -5,9 +5,9 @@ use matrixai_proto::envelope::Signer;
 use matrixai_proto::v1::{
     CancelJob, EnrolMachine, GetAccountRequest, GetDrillingRequest, GetJobRequest, GetStatementRequest, GetUnitRequest,
     HoldFunds, Inventory, ListAccountsRequest, ListHoldsRequest, ListJobsRequest, ListMachinesRequest,
-    ListOffersRequest, ListTradesRequest, Movement, OrderTerms, SubmitTraining, TrainingSpec, Transfer,
-    accounts_client::AccountsClient, command::Kind, drilling_client::DrillingClient, jobs_client::JobsClient,
-    market_client::MarketClient,
+    ListOffersRequest, ListTradesRequest, Movement, OrderTerms, SearchOffersRequest, SubmitTraining,
+    SuggestPriceRequest, TrainingSpec, Transfer, accounts_client::AccountsClient, command::Kind,
+    drilling_client::DrillingClient, jobs_client::JobsClient, market_client::MarketClient,
 };
 use tonic::{Code, Request};
 
@@ -126,20 +126,28 @@ async fn what_does_not_exist_or_cannot_be_is_named() {
         jobs.get_job(GetJobRequest::default()).await.unwrap_err().code(),
         jobs.list_jobs(ListJobsRequest { owner: vec![5; 21], limit: 0 }).await.unwrap_err().code(),
         drilling.get_unit(GetUnitRequest::default()).await.unwrap_err().code(),
-        market.list_machines(ListMachinesRequest { owner: vec![1], ..Default::default() }).await.unwrap_err().code(),
+        market.list_machines(ListMachinesRequest { owner: vec![1] }).await.unwrap_err().code(),
     ];
     assert_eq!(codes, [Code::InvalidArgument; 6]);
     assert!(
-        market
-            .list_machines(ListMachinesRequest { owner: nobody, ..Default::default() })
-            .await
-            .unwrap()
-            .into_inner()
-            .machines
-            .is_empty()
+        market.list_machines(ListMachinesRequest { owner: nobody }).await.unwrap().into_inner().machines.is_empty()
     );
     assert!(market.list_offers(ListOffersRequest { all: true }).await.unwrap().into_inner().offers.is_empty());
     assert!(market.list_trades(ListTradesRequest { limit: u32::MAX }).await.unwrap().into_inner().trades.is_empty());
+    let search = |query: &str, sort: &str| SearchOffersRequest {
+        query: query.to_owned(),
+        sort: sort.to_owned(),
+        ..SearchOffersRequest::default()
+    };
+    assert_eq!(market.search_offers(search("cores >= 1", "speed")).await.unwrap().into_inner().total, 0);
+    for (query, sort, why) in [("cores >=", "", "column 9"), ("", "beauty", "price-per-speed")] {
+        let refused = market.search_offers(search(query, sort)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(why), "{refused}");
+    }
+    let suggest = |machine: Vec<u8>| SuggestPriceRequest { machine };
+    assert_eq!(market.suggest_price(suggest(vec![5; 20])).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(market.suggest_price(suggest(vec![5])).await.unwrap_err().code(), Code::InvalidArgument);
     let shown = drilling.get_drilling(GetDrillingRequest { units: 0 }).await.unwrap().into_inner();
     assert!(shown.campaigns.is_empty() && shown.beacon.len() == 32);
 

@@ -9,7 +9,9 @@ use matrixai_state::{
     market::{
         OfferRow, OrderRow, TradeRow,
         explain::{Change, Explanation},
+        listing::{Listed, Suggestion, quantile},
     },
+    money::Money,
 };
 use std::cmp::Reverse;
 
@@ -69,6 +71,36 @@ pub(crate) fn orders(state: &State, account: Option<[u8; 20]>, all: bool) -> v1:
     v1::ListOrdersReply {
         orders: orders.into_iter().take(WHOLE_LIST_MAX).map(order).collect(),
         agreements: agreements.into_iter().take(WHOLE_LIST_MAX).map(|row| agreement(row, now_ms)).collect(),
+    }
+}
+
+/// A machine that can be rented, with its offer.
+pub(crate) fn listing(state: &State, listed: &Listed<'_>) -> v1::Listing {
+    v1::Listing {
+        offer: Some(offer(listed.offer)),
+        machine: Some(super::machine(state, listed.machine)),
+        price_of_speed: listed.price_of_speed.map(|price| price.to_string()).unwrap_or_default(),
+    }
+}
+
+/// What machines like one cost.
+pub(crate) fn suggestion(found: &Suggestion) -> v1::SuggestPriceReply {
+    let quantiles = |prices: &[Money]| {
+        let at = |percent| quantile(prices, percent).map(|price| price.to_string()).unwrap_or_default();
+        v1::PriceQuantiles {
+            count: u32::try_from(prices.len()).unwrap_or(u32::MAX),
+            p10: at(10),
+            p25: at(25),
+            p50: at(50),
+            p75: at(75),
+            p90: at(90),
+        }
+    };
+    v1::SuggestPriceReply {
+        speed: found.speed,
+        price_per_hour: found.price().map(|price| price.to_string()).unwrap_or_default(),
+        asked: Some(quantiles(&found.asked)),
+        agreed: Some(quantiles(&found.agreed)),
     }
 }
 

@@ -63,6 +63,7 @@ fn an_account_and_its_machine() {
         disk_bytes: 7,
         gpus: vec![v1::Gpu { model: "gpu".to_owned(), ram_bytes: 8 }],
         os: "os".to_owned(),
+        region: "region".to_owned(),
     };
     let enrol =
         EnrolMachine { machine_key: MACHINE_KEY.to_vec(), possession: vec![0; 64], inventory: Some(inventory.clone()) };

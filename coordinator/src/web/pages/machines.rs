@@ -95,6 +95,7 @@ fn one(machine: &v1::Machine, running: Option<&(String, u32)>) -> Html {
         ("Disk", &units::bytes(claimed.disk_bytes)),
         ("Graphics", &gpus),
         ("System", &claimed.os),
+        ("Region", &claimed.region),
     ]);
     let known = facts(&[
         ("Owner", &whole_id(&machine.owner)),

@@ -2,11 +2,11 @@
 
 use super::{
     OfferRow,
-    query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, Query, TextAttribute},
+    query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, TextAttribute},
 };
 use crate::{ids::MachineId, machines::MachineRow, power::PowerRow, state::State};
 use matrixai_protocol::drilling::Kernel;
-use std::{borrow::Cow, collections::BTreeSet};
+use std::borrow::Cow;
 
 const BYTES_A_GIB: u128 = 1 << 30;
 const MICRO: u128 = 1_000_000;
@@ -29,14 +29,6 @@ impl<'a> Rows<'a> {
     fn speed(&self, kernel: Kernel) -> Option<Number> {
         let speed = self.power?.speeds.get(&kernel).filter(|speed| !speed.provisional())?;
         Some(Number::whole(speed.median()))
-    }
-}
-
-impl State {
-    /// Machines with an open offer that satisfies a query.
-    pub fn machines_that(&self, query: &Query) -> BTreeSet<MachineId> {
-        let satisfies = |offer: &&OfferRow| query.accepts(&Rows::of(self, offer));
-        self.open_offers().filter(satisfies).map(|offer| offer.machine).collect()
     }
 }
 
@@ -68,7 +60,10 @@ impl Described for Rows<'_> {
             TextAttribute::Machine => Some(self.offer.machine.to_string().into()),
             TextAttribute::Cpu => Some(self.machine?.inventory.cpu_model.as_str().into()),
             TextAttribute::Os => Some(self.machine?.inventory.os.as_str().into()),
-            TextAttribute::Region => None,
+            TextAttribute::Region => {
+                let region = self.machine?.inventory.region.as_str();
+                (!region.is_empty()).then(|| region.into())
+            }
         }
     }
 

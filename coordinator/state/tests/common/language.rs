@@ -260,6 +260,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
                 disk_bytes: 1 << 40,
                 gpus: Vec::new(),
                 os: "linux".into(),
+                region: args.get("region").unwrap_or_default().to_owned(),
             }),
         }),
         "revoke" => Kind::RevokeMachine(v1::RevokeMachine { machine: machine("") }),

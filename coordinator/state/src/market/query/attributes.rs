@@ -71,7 +71,7 @@ attributes! {
         Cpu = "cpu",
         /// Operating system.
         Os = "os",
-        /// Where it stands; undefined while nothing says so.
+        /// Where its owner says that it stands; undefined if nothing is said.
         Region = "region",
     }
 }
