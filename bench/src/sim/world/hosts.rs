@@ -162,6 +162,8 @@ impl World {
         };
         let index = reference.index;
         if arrived {
+            // The log begins behind it from now on, however long a busy machine takes to load it.
+            self.checks.archive.given(node, index);
             self.on(node, [Input::SnapshotFetched { index }])
         } else {
             self.on(node, [Input::FetchFailed { index }])
