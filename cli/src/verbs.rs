@@ -14,12 +14,15 @@ pub(crate) mod order;
 pub(crate) mod snapshot;
 
 use crate::{
-    client::Client,
+    client::{Client, ask},
     error::Result,
     keys,
     output::{self, Format},
 };
-use matrixai_proto::{envelope::Signer, v1::command::Kind};
+use matrixai_proto::{
+    envelope::Signer,
+    v1::{self, command::Kind},
+};
 use matrixai_transport::Dialer;
 use serde_json::json;
 use std::path::PathBuf;
@@ -57,8 +60,19 @@ impl Desk {
     }
 }
 
-/// The id of an account: SHA-256("MatrixAI/account/v1" || cluster id || key), first 20 bytes.
-pub(crate) fn account_id(cluster_id: &[u8; 32], key: &[u8; 32]) -> Vec<u8> {
+/// The account that a key signs for: the one that it opened, unless it replaced another account's key.
+pub(crate) async fn own_account(client: &Client, signer: &Signer) -> Result<Vec<u8>> {
+    let key = signer.public_key().to_vec();
+    let request = v1::GetAccountRequest { account: key };
+    match ask!(client, accounts_client::AccountsClient.get_account, request.clone()) {
+        Ok(account) => Ok(account.id),
+        // Nobody has opened it yet; it may have been paid already.
+        Err(_) => Ok(first_account(&client.cluster_id(), &signer.public_key())),
+    }
+}
+
+/// The id of the account that a key opens: SHA-256("MatrixAI/account/v1" || cluster id || key), first 20 bytes.
+fn first_account(cluster_id: &[u8; 32], key: &[u8; 32]) -> Vec<u8> {
     let hash = matrixai_protocol::sha256(&[b"MatrixAI/account/v1", cluster_id, key]);
     hash.get(..20).unwrap_or_default().to_vec()
 }

@@ -137,9 +137,9 @@ impl Auditor {
         if entry.index != self.next_index() {
             return Err(Difference::order(self.next_index(), entry.index));
         }
-        for (at, envelope, enrolment) in &checked.enrolments {
-            if edge::possessed(envelope, enrolment, &self.state).is_err() {
-                let expected = "a signature of the enrolled machine key over this account's id";
+        for (at, envelope, command) in &checked.keyed {
+            if edge::possessed(envelope, command, &self.state).is_err() {
+                let expected = "a signature of the named key over this account's id";
                 return Err(Difference::envelope(
                     entry.index,
                     at.clone(),

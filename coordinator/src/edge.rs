@@ -6,7 +6,7 @@ use crate::{admission::NotAdmitted, core::PeerRefusal, shared::Running};
 use matrixai_proto::{
     decode_strict,
     envelope::{self, COMMANDS, EXPIRY_AHEAD_MS_MAX, PAYLOAD_BYTES_MAX, PEER, SESSION, SignatureError},
-    v1::{self, Batch, EnrolMachine, Envelope, PeerClaim, SessionClaim, SubmitReply, command::Kind},
+    v1::{self, Batch, Command, Envelope, PeerClaim, SessionClaim, SubmitReply, command::Kind},
 };
 use matrixai_state::{
     Outcome, Refusal, Signer, State, decode,
@@ -30,7 +30,8 @@ const KNOWS: &str = "matrixai-knows-nodes-to";
 /// How much refill of a key's bucket the edge allows in advance, ms of ledger time: a view may be behind by an entry,
 /// and entries may be a beat apart. The state machine decides exactly.
 const RATE_AHEAD_MS: u64 = 2_000;
-const POSSESSION_DOMAIN: &[u8] = b"MatrixAI/enrol/v1";
+const ENROL_DOMAIN: &[u8] = b"MatrixAI/enrol/v1";
+const ACCOUNT_KEY_DOMAIN: &[u8] = b"MatrixAI/account-key/v1";
 /// Keys of assignments that a worker may say it holds, and bytes of one.
 const HOLDING_MAX: usize = 1_024;
 const HOLDING_KEY_BYTES_MAX: usize = 256;
@@ -84,7 +85,7 @@ pub(crate) fn form(envelope: &Envelope) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// Checks what an envelope holds once its signature was looked at: cluster, form, possession of the keys that it enrols,
+/// Checks what an envelope holds once its signature was looked at: cluster, form, possession of the keys that it names,
 /// and what its signer's limits leave.
 pub(crate) fn contents(envelope: &Envelope, signed: Result<(), SignatureError>, state: &State) -> Result<(), Stopped> {
     signed.map_err(|error| Stopped::Unsigned(bad_signature(error)))?;
@@ -107,9 +108,7 @@ pub(crate) fn contents(envelope: &Envelope, signed: Result<(), SignatureError>, 
 fn any_commands(envelope: &Envelope, state: &State) -> Result<usize, Stopped> {
     let batch: Batch = decode_strict(&envelope.payload).map_err(|error| malformed(&error))?;
     for command in &batch.commands {
-        if let Some(Kind::EnrolMachine(enrol)) = &command.kind {
-            possessed(envelope, enrol, state)?;
-        }
+        possessed(envelope, command, state)?;
     }
     Ok(batch.commands.len())
 }
@@ -211,20 +210,41 @@ fn malformed(what: &dyn std::fmt::Display) -> Stopped {
     Stopped::Refused(Refusal::Malformed(Detail::new(what)))
 }
 
-/// The machine key's signature over the owner's id: whoever enrols a machine must hold its key.
-pub(crate) fn possessed(envelope: &Envelope, enrol: &EnrolMachine, state: &State) -> Result<(), Stopped> {
-    let Ok(key) = Key::try_from(envelope.key.as_slice()) else { return Ok(()) };
-    let owner = match state.key_role(&key) {
-        Some(Signer::Account(owner)) => owner,
-        // The account may be opened by an earlier entry that this view does not have yet.
-        None => AccountId::of_key(state.cluster_id(), &key),
-        // The state machine refuses these by name.
-        Some(Signer::Machine(..) | Signer::Node(_)) => return Ok(()),
+/// The signature of a key that a command makes somebody's, over the account that it is to be of: whoever names a key must
+/// hold it. Commands that name none pass.
+pub(crate) fn possessed(envelope: &Envelope, command: &Command, state: &State) -> Result<(), Stopped> {
+    let Ok(signer) = Key::try_from(envelope.key.as_slice()) else { return Ok(()) };
+    let (domain, key, possession, account) = match &command.kind {
+        Some(Kind::EnrolMachine(c)) => (ENROL_DOMAIN, &c.machine_key, &c.possession, None),
+        Some(Kind::RotateKey(c)) => (ACCOUNT_KEY_DOMAIN, &c.new_key, &c.possession, None),
+        Some(Kind::RecoverAccount(c)) => {
+            let Ok(account) = c.account.as_slice().try_into() else { return Ok(()) };
+            (ACCOUNT_KEY_DOMAIN, &c.new_key, &c.possession, Some(AccountId(account)))
+        }
+        _ => return Ok(()),
     };
-    let signed = [POSSESSION_DOMAIN, state.cluster_id(), &owner.0].concat();
-    UnparsedPublicKey::new(&ED25519, &enrol.machine_key).verify(&signed, &enrol.possession).map_err(|_| {
-        Stopped::Unsigned(unauthenticated("bad_possession", "the machine key did not sign that this account enrols it"))
-    })
+    if account.is_none() && matches!(state.key_role(&signer), Some(Signer::Machine(..) | Signer::Node(_))) {
+        // The state machine refuses these by name.
+        return Ok(());
+    }
+    let signed_for = |account: AccountId| {
+        let signed = [domain, state.cluster_id(), &account.0].concat();
+        UnparsedPublicKey::new(&ED25519, key).verify(&signed, possession).is_ok()
+    };
+    // The signer's account, or the id that its key would give one: nobody else can have it, and a view that does not know
+    // the key yet knows no other. An auditor, who comes later, takes whatever was taken here.
+    let first = AccountId::of_key(state.cluster_id(), &signer);
+    let accounts = match account {
+        Some(account) => [Some(account), None],
+        None => [Some(first), state.account_of_key(&signer)],
+    };
+    if accounts.into_iter().flatten().any(signed_for) {
+        return Ok(());
+    }
+    Err(Stopped::Unsigned(unauthenticated(
+        "bad_possession",
+        "the named key did not sign that it becomes this account's",
+    )))
 }
 
 fn unauthenticated(name: &'static str, sentence: &str) -> Status {

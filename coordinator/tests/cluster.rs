@@ -9,10 +9,11 @@ use matrixai_coordinator::{Config, start};
 use matrixai_proto::{
     envelope::{COMMANDS, Signer, random},
     v1::{
-        Batch, Command, CreateAccount, EnrolMachine, ExportLogRequest, FaucetDraw, GetGenesisRequest, Inventory,
-        WatchEventsRequest, cluster_client::ClusterClient, command::Kind,
+        Batch, Command, CreateAccount, EnrolMachine, Envelope, ExportLogRequest, FaucetDraw, GetGenesisRequest,
+        Inventory, RotateKey, WatchEventsRequest, cluster_client::ClusterClient, command::Kind,
     },
 };
+use matrixai_state::ids::AccountId;
 use prost::Message as _;
 use std::fs;
 use tonic::Code;
@@ -156,7 +157,7 @@ fn bad_input_is_refused_by_name_and_changes_nothing() {
     let grpc = cluster.members[leader].grpc.clone();
     let (alice, alice_id) = cluster.account(1_000);
     let (_, bob_id) = cluster.account(0);
-    let unauthenticated = |envelope| {
+    let unauthenticated = |envelope: &Envelope| {
         let refused = cluster.runtime.block_on(submit_to(&grpc, envelope)).unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
         refused.metadata().get("matrixai-refusal").unwrap().to_str().unwrap().to_owned()
@@ -206,6 +207,23 @@ fn bad_input_is_refused_by_name_and_changes_nothing() {
     let possession = [b"MatrixAI/enrol/v1".as_slice(), &cluster.cluster_id, &alice_id].concat();
     cluster.done(&alice, vec![enrol(machine.sign_raw(&possession).to_vec())]);
     assert_eq!(cluster.refused(&cluster.seal(&machine, vec![transfer(&bob_id, 1)])), "forbidden");
+
+    // An account's key gives way only to one that whoever names it holds, and is dead then; a machine is enrolled for the
+    // account as for its new key.
+    let next = Signer::generate().unwrap();
+    let rotate = |possession: Vec<u8>| Kind::RotateKey(RotateKey { new_key: next.public_key().to_vec(), possession });
+    assert_eq!(unauthenticated(&cluster.seal(&alice, vec![rotate(vec![1; 64])])), "bad_possession");
+    let for_a_machine = next.sign_raw(&possession).to_vec();
+    assert_eq!(unauthenticated(&cluster.seal(&alice, vec![rotate(for_a_machine)])), "bad_possession");
+    let statement = [b"MatrixAI/account-key/v1".as_slice(), &cluster.cluster_id, &alice_id].concat();
+    cluster.done(&alice, vec![rotate(next.sign_raw(&statement).to_vec())]);
+    assert_eq!(cluster.refused(&cluster.seal(&alice, vec![transfer(&bob_id, 1)])), "key_retired");
+    let second = Signer::generate().unwrap();
+    let own_id = AccountId::of_key(&cluster.cluster_id, &next.public_key()).0;
+    let possession = [b"MatrixAI/enrol/v1".as_slice(), &cluster.cluster_id, &own_id].concat();
+    let inventory = Some(Inventory { cores: 1, ram_bytes: 1 << 30, ..Inventory::default() });
+    let (machine_key, possession) = (second.public_key().to_vec(), second.sign_raw(&possession).to_vec());
+    cluster.done(&next, vec![Kind::EnrolMachine(EnrolMachine { machine_key, possession, inventory })]);
 
     assert_eq!((cluster.balance(0, &alice_id), cluster.balance(1, &bob_id)), ("900".to_owned(), "100".to_owned()));
 }

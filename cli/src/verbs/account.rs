@@ -1,16 +1,16 @@
 //! Accounts: open, show, transfer, pay many, statement.
 
 mod holds;
+mod keys;
 mod pay;
 pub(crate) mod statement;
 
-use super::{Desk, account_id};
+use super::{Desk, own_account};
 use crate::{
     args::AccountVerb,
     client::ask,
     convert,
     error::Result,
-    keys,
     money::{parse_mai, units, wire_mai},
     output,
 };
@@ -19,9 +19,14 @@ use serde_json::{Value, json};
 
 pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
     match verb {
-        AccountVerb::New => new(desk).await,
+        AccountVerb::New { recovery_key } => new(desk, recovery_key).await,
+        AccountVerb::Rotate { next } => keys::rotate(desk, &next).await,
+        AccountVerb::Recover { account, next, recovery_key } => {
+            keys::recover(desk, &account, &next, recovery_key.as_deref()).await
+        }
+        AccountVerb::Payout { to } => keys::payout(desk, to).await,
         AccountVerb::Key => {
-            let key = hex::encode(keys::create(&desk.key)?.public_key());
+            let key = hex::encode(crate::keys::create(&desk.key)?.public_key());
             output::show(desk.format, &json!({ "key": key, "file": desk.key }), || key.clone());
             Ok(())
         }
@@ -46,10 +51,11 @@ pub(crate) async fn faucet(desk: &Desk, amount: &str) -> Result<()> {
     desk.submit(Kind::FaucetDraw(draw), "drawn").await
 }
 
-async fn new(desk: &Desk) -> Result<()> {
+async fn new(desk: &Desk, recovery_key: Option<String>) -> Result<()> {
+    let recovery_key = keys::recovery(recovery_key.as_deref())?;
     let client = desk.client().await?;
-    let signer = keys::read_or_create(&desk.key)?;
-    let id = client.submit_one(&signer, Kind::CreateAccount(v1::CreateAccount { recovery_key: Vec::new() })).await?;
+    let signer = crate::keys::read_or_create(&desk.key)?;
+    let id = client.submit_one(&signer, Kind::CreateAccount(v1::CreateAccount { recovery_key })).await?;
     let value = json!({ "account": hex::encode(&id), "key": hex::encode(signer.public_key()), "file": desk.key });
     output::show(desk.format, &value, || format!("account {} (key file {})", hex::encode(&id), desk.key.display()));
     Ok(())
@@ -60,22 +66,25 @@ async fn wanted(desk: &Desk, account: Option<String>) -> Result<(crate::client::
     let client = desk.client().await?;
     let id = match account {
         Some(text) => convert::id(&text)?,
-        None => account_id(&client.cluster_id(), &desk.signer()?.public_key()),
+        None => own_account(&client, &desk.signer()?).await?,
     };
     Ok((client, id))
 }
 
 async fn show(desk: &Desk, account: Option<String>) -> Result<()> {
     let (client, account) = wanted(desk, account).await?;
-    let account =
-        ask!(client, accounts_client::AccountsClient.get_account, v1::GetAccountRequest { account: account.clone() })?;
+    let account = keys::shown(&client, account).await?;
     output::show(desk.format, &value(&account), || {
+        let or = |bytes: &[u8], none: &str| if bytes.is_empty() { none.to_owned() } else { hex::encode(bytes) };
         format!(
-            "account  {}\nrole     {}\nbalance  {} MAI\nheld     {} MAI",
+            "account  {}\nrole     {}\nbalance  {} MAI\nheld     {} MAI\nkey      {}\nrecovery {}\nearnings {}",
             hex::encode(&account.id),
             account.role,
             wire_mai(&account.balance),
-            wire_mai(&account.held)
+            wire_mai(&account.held),
+            or(&account.key, "none"),
+            or(&account.recovery_key, "no key"),
+            or(&account.payout, "to itself")
         )
     });
     Ok(())
@@ -88,6 +97,8 @@ pub(crate) fn value(account: &v1::Account) -> Value {
         "role": account.role,
         "balance": wire_mai(&account.balance),
         "held": wire_mai(&account.held),
+        "recovery_key": hex::encode(&account.recovery_key),
+        "payout": hex::encode(&account.payout),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Jobs: submit, follow, receipt.
 
-use super::{Desk, account_id, artifact, cluster};
+use super::{Desk, artifact, cluster, own_account};
 use crate::{
     args::JobVerb,
     client::{Client, ask},
@@ -202,7 +202,7 @@ fn recompute(job: &v1::Job, data: &[u8]) -> Result<matrixai_training::verify::Tr
 async fn list(desk: &Desk) -> Result<()> {
     let client = desk.client().await?;
     let owner = match desk.signer() {
-        Ok(signer) => account_id(&client.cluster_id(), &signer.public_key()),
+        Ok(signer) => own_account(&client, &signer).await?,
         Err(_) => Vec::new(),
     };
     let request = v1::ListJobsRequest { owner: Vec::new(), limit: 100 };

@@ -1,6 +1,6 @@
 //! Orders for machines, and the agreements that they lead to.
 
-use super::{Desk, account_id};
+use super::{Desk, own_account};
 use crate::{
     args::{OrderArgs, OrderVerb},
     client::{Client, ask},
@@ -93,7 +93,7 @@ async fn list(desk: &Desk, everybody: bool, all: bool) -> Result<()> {
     let client = desk.client().await?;
     let account = match everybody {
         true => Vec::new(),
-        false => account_id(&client.cluster_id(), &desk.signer()?.public_key()),
+        false => own_account(&client, &desk.signer()?).await?,
     };
     let reply = orders(&client, account, all).await?;
     let value = json!({

@@ -6,7 +6,7 @@ use crate::archive::{Entry, hasher::entry_hash};
 use matrixai_proto::{
     decode_strict,
     envelope::{self, COMMANDS},
-    v1::{self, Batch, EnrolMachine, Envelope, LogEntry, command},
+    v1::{self, Batch, Command, Envelope, LogEntry, command::Kind},
 };
 use matrixai_protocol::Hash;
 use matrixai_state::ids::Key;
@@ -20,8 +20,8 @@ pub struct Checked {
     pub hash: Hash,
     /// How many envelopes it holds.
     pub envelopes: u64,
-    /// Enrolments of machines, whose proof of possession only the state can judge.
-    pub enrolments: Vec<(At, Envelope, EnrolMachine)>,
+    /// Commands that make a key somebody's, whose proof of possession only the state can judge.
+    pub keyed: Vec<(At, Envelope, Command)>,
     /// Attestations, with the key that signed each.
     pub attestations: Vec<(Key, v1::AttestRoot)>,
 }
@@ -33,7 +33,7 @@ pub struct Checked {
 /// not hold.
 pub fn check(entry: Entry, cluster_id: &Hash) -> Result<Checked, Difference> {
     let hash = entry_hash(&entry);
-    let mut checked = Checked { entry, hash, envelopes: 0, enrolments: Vec::new(), attestations: Vec::new() };
+    let mut checked = Checked { entry, hash, envelopes: 0, keyed: Vec::new(), attestations: Vec::new() };
     let index = checked.entry.index;
     if checked.entry.data.is_empty() {
         return Ok(checked);
@@ -72,10 +72,10 @@ fn check_envelope(checked: &mut Checked, position: usize, bytes: &[u8], cluster_
     let batch: Batch = decode_strict(&wire.payload).map_err(|error| malformed(&at, &error))?;
     for command in batch.commands {
         match command.kind {
-            Some(command::Kind::EnrolMachine(enrolment)) => {
-                checked.enrolments.push((at.clone(), wire.clone(), enrolment));
+            Some(Kind::EnrolMachine(_) | Kind::RotateKey(_) | Kind::RecoverAccount(_)) => {
+                checked.keyed.push((at.clone(), wire.clone(), command));
             }
-            Some(command::Kind::AttestRoot(attestation)) => checked.attestations.push((at.key, attestation)),
+            Some(Kind::AttestRoot(attestation)) => checked.attestations.push((at.key, attestation)),
             _ => {}
         }
     }

@@ -24,7 +24,7 @@ impl Accounts for AccountsService {
         let state = self.shared.view_for(request.metadata()).await?;
         let id = account_id(&state, &request.into_inner().account)?;
         let row = state.account(id).ok_or_else(|| convert::unknown("account", &id))?;
-        Ok(Response::new(convert::account(row)))
+        Ok(Response::new(convert::account(&state, row)))
     }
 
     async fn list_accounts(
@@ -35,8 +35,10 @@ impl Accounts for AccountsService {
         let ListAccountsRequest { after, limit } = request.into_inner();
         let limit = convert::limit(limit, convert::LIST_DEFAULT);
         let accounts = match convert::optional_id("after", &after)? {
-            None => state.accounts().take(limit).map(convert::account).collect(),
-            Some(after) => state.accounts_after(AccountId(after)).take(limit).map(convert::account).collect(),
+            None => state.accounts().take(limit).map(|row| convert::account(&state, row)).collect(),
+            Some(after) => {
+                state.accounts_after(AccountId(after)).take(limit).map(|row| convert::account(&state, row)).collect()
+            }
         };
         Ok(Response::new(ListAccountsReply {
             accounts,

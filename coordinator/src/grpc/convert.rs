@@ -68,7 +68,7 @@ pub(crate) fn unknown(what: &str, id: &dyn fmt::Display) -> Status {
 }
 
 /// An account.
-pub(crate) fn account(row: &AccountRow) -> v1::Account {
+pub(crate) fn account(state: &State, row: &AccountRow) -> v1::Account {
     v1::Account {
         id: row.id.0.to_vec(),
         key: row.key.map(Vec::from).unwrap_or_default(),
@@ -76,6 +76,8 @@ pub(crate) fn account(row: &AccountRow) -> v1::Account {
         balance: row.balance.to_string(),
         held: row.held.to_string(),
         created_ms: row.created_ms,
+        recovery_key: row.recovery_key.as_deref().map(|key| key.to_vec()).unwrap_or_default(),
+        payout: state.payout(row.id).map(|id| id.0.to_vec()).unwrap_or_default(),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn job(site: Data<Site>, id: Path<String>) -> HttpResponse {
 
 pub(super) async fn accounts(site: Data<Site>) -> HttpResponse {
     answer(&site, |state| {
-        let accounts = state.accounts().take(ACCOUNTS_MAX).map(convert::account);
+        let accounts = state.accounts().take(ACCOUNTS_MAX).map(|row| convert::account(state, row));
         Some(json!({
             "accounts": accounts.map(account).collect::<Vec<_>>(),
             "minted": mai(&state.minted().to_string()),

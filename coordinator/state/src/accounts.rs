@@ -1,5 +1,7 @@
 //! Accounts: who can hold money. Opening one is the only thing a stranger's key may do.
 
+pub mod keys;
+
 use crate::{
     command::CreateAccount,
     context::Context,

@@ -82,6 +82,12 @@ pub enum Command {
     AmendOffer(AmendOffer),
     /// 54.
     EndAgreement(EndAgreement),
+    /// 60.
+    RotateKey(RotateKey),
+    /// 61.
+    RecoverAccount(RecoverAccount),
+    /// 62.
+    SetPayout(SetPayout),
 }
 
 impl Command {
@@ -121,6 +127,9 @@ impl Command {
             Command::CancelOrder(_) => 52,
             Command::AmendOffer(_) => 53,
             Command::EndAgreement(_) => 54,
+            Command::RotateKey(_) => 60,
+            Command::RecoverAccount(_) => 61,
+            Command::SetPayout(_) => 62,
         }
     }
 }
@@ -512,4 +521,33 @@ pub struct AmendOffer {
 pub struct EndAgreement {
     /// Which.
     pub agreement: AgreementId,
+}
+
+/// Another key signs for the signer's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotateKey {
+    /// Which.
+    pub new_key: Key,
+    /// Its signature over "MatrixAI/account-key/v1" || cluster id || account id; checked at the edge and by auditors.
+    pub possession: Vec<u8>,
+}
+
+/// Another key signs for an account, says its recovery key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoverAccount {
+    /// Which account.
+    pub account: AccountId,
+    /// Which key.
+    pub new_key: Key,
+    /// As in [`RotateKey`].
+    pub possession: Vec<u8>,
+    /// The next recovery key; none keeps the present one.
+    pub recovery_key: Option<Key>,
+}
+
+/// Has another account paid what the signer's machines earn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetPayout {
+    /// Whom; none: the signer itself.
+    pub to: Option<AccountId>,
 }

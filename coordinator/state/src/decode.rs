@@ -13,8 +13,9 @@ use crate::{
     command::{
         AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, CancelOrder, Command, CommitUnit,
         CreateAccount, EndAgreement, EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost, MachineOnline,
-        MakeOffer, PostHold, Propose, PublishCampaign, RevealUnit, RevokeMachine, RoundReduced, SegmentReplayed,
-        SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer, VoidHold, WithdrawOffer, WithdrawProposal,
+        MakeOffer, PostHold, Propose, PublishCampaign, RecoverAccount, RevealUnit, RevokeMachine, RotateKey,
+        RoundReduced, SegmentReplayed, SetPayout, SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer,
+        VoidHold, WithdrawOffer, WithdrawProposal,
     },
     genesis::{self, NODES_MAX},
     ids::{
@@ -299,10 +300,18 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
     };
     Ok(match kind {
         Kind::CreateAccount(c) => {
-            let recovery_key =
-                if c.recovery_key.is_empty() { None } else { Some(array("recovery_key", &c.recovery_key)?) };
-            Command::CreateAccount(CreateAccount { recovery_key })
+            Command::CreateAccount(CreateAccount { recovery_key: optional("recovery_key", &c.recovery_key)? })
         }
+        Kind::RotateKey(c) => {
+            Command::RotateKey(RotateKey { new_key: array("new_key", &c.new_key)?, possession: c.possession })
+        }
+        Kind::RecoverAccount(c) => Command::RecoverAccount(RecoverAccount {
+            account: AccountId(array("account", &c.account)?),
+            new_key: array("new_key", &c.new_key)?,
+            possession: c.possession,
+            recovery_key: optional("recovery_key", &c.recovery_key)?,
+        }),
+        Kind::SetPayout(c) => Command::SetPayout(SetPayout { to: optional("to", &c.to)?.map(AccountId) }),
         Kind::FaucetDraw(c) => Command::FaucetDraw(FaucetDraw { amount: money("amount", &c.amount)? }),
         Kind::Transfer(c) => Command::Transfer(Transfer {
             to: AccountId(array("to", &c.to)?),
@@ -443,6 +452,7 @@ fn campaign(wire: &v1::PublishCampaign) -> Result<PublishCampaign, Refusal> {
 
 fn action(wire: v1::admin_action::Kind) -> Result<Action, Refusal> {
     use v1::admin_action::Kind;
+    let deed = |deed, amount: &str, reference| Ok(Action::Money { deed, amount: money("amount", amount)?, reference });
     Ok(match wire {
         Kind::AddNode(c) => Action::AddNode { key: array("key", &c.key)?, grpc: c.grpc, web: c.web },
         Kind::PromoteNode(c) => Action::PromoteNode(NodeId(c.node)),
@@ -450,7 +460,7 @@ fn action(wire: v1::admin_action::Kind) -> Result<Action, Refusal> {
         Kind::SetNodeAddress(c) => Action::SetNodeAddress { node: NodeId(c.node), grpc: c.grpc, web: c.web },
         Kind::SetFee(c) => Action::SetFee(c.fee_bp),
         Kind::SetLimits(c) => Action::SetLimits {
-            account: if c.account.is_empty() { None } else { Some(AccountId(array("account", &c.account)?)) },
+            account: optional("account", &c.account)?.map(AccountId),
             limits: c.limits.as_ref().map(genesis::limits),
         },
         Kind::SetRole(c) => Action::SetRole {
@@ -467,21 +477,12 @@ fn action(wire: v1::admin_action::Kind) -> Result<Action, Refusal> {
         Kind::PublishCampaign(c) => Action::PublishCampaign(campaign(&c)?),
         Kind::SwitchRules(c) => Action::SwitchRules(c.version),
         Kind::SetMinimumBalance(c) => Action::SetMinimumBalance(money("amount", &c.amount)?),
-        Kind::Issue(c) => {
-            Action::Money { deed: Deed::Issue, amount: money("amount", &c.amount)?, reference: c.reference }
-        }
-        Kind::Redeem(c) => {
-            Action::Money { deed: Deed::Redeem, amount: money("amount", &c.amount)?, reference: c.reference }
-        }
+        Kind::Issue(c) => deed(Deed::Issue, &c.amount, c.reference)?,
+        Kind::Redeem(c) => deed(Deed::Redeem, &c.amount, c.reference)?,
         Kind::Grant(c) => {
-            let from = match c.budget.as_str() {
-                "treasury" => Budget::Treasury,
-                "subsidy" => Budget::Subsidy,
-                "campaigns" => Budget::Campaigns,
-                _ => return Err(malformed("the budget must be treasury, subsidy or campaigns")),
-            };
-            let deed = Deed::Grant { from, to: AccountId(array("to", &c.to)?) };
-            Action::Money { deed, amount: money("amount", &c.amount)?, reference: c.reference }
+            let named = Budget::ALL.into_iter().find(|budget| budget.as_str() == c.budget);
+            let from = named.ok_or_else(|| malformed("the budget must be treasury, subsidy or campaigns"))?;
+            deed(Deed::Grant { from, to: AccountId(array("to", &c.to)?) }, &c.amount, c.reference)?
         }
     })
 }
@@ -515,6 +516,11 @@ fn query(text: &str) -> Result<Query, Refusal> {
 
 fn job(bytes: &[u8]) -> Result<JobId, Refusal> {
     array("job", bytes).map(JobId)
+}
+
+/// Bytes that may be absent.
+fn optional<const N: usize>(name: &str, bytes: &[u8]) -> Result<Option<[u8; N]>, Refusal> {
+    if bytes.is_empty() { Ok(None) } else { array(name, bytes).map(Some) }
 }
 
 fn array<const N: usize>(name: &str, bytes: &[u8]) -> Result<[u8; N], Refusal> {

@@ -39,8 +39,8 @@ struct Prepared<'a> {
     opened: Opened<'a>,
     /// Its share of the commands that were read.
     commands: usize,
-    /// Whether the first command opens an account.
-    opens_account: bool,
+    /// Whether the first command is one that a key without an account may sign: it opens one, or recovers one.
+    of_stranger: bool,
     signer_hash: u64,
     signer: Option<Place>,
 }
@@ -79,10 +79,10 @@ fn read<'a>(bytes: &'a [u8], commands: &mut Vec<Read<'a>>) -> Result<Prepared<'a
     let first = commands.len();
     let opened = decode::envelope(bytes, commands)?;
     let own = commands.get(first..).unwrap_or_default();
-    let opens_account =
-        matches!(own.first(), Some(Read::Other(command)) if matches!(**command, Command::CreateAccount(_)));
+    let strangers = |command: &Command| matches!(command, Command::CreateAccount(_) | Command::RecoverAccount(_));
+    let of_stranger = matches!(own.first(), Some(Read::Other(command)) if strangers(command));
     let commands = own.len();
-    Ok(Prepared { opened, commands, opens_account, signer_hash: 0, signer: None })
+    Ok(Prepared { opened, commands, of_stranger, signer_hash: 0, signer: None })
 }
 
 /// Finds the rows of signers, their accounts and receivers, step by step for all: each loop waits once for the memory that
@@ -163,11 +163,12 @@ fn apply_one(
     let payload = windows::digest(payload);
     let earlier = signer.and_then(|signer| state.windows.get(signer, &command_id));
     let refusal = match (admit(state, ctx, prepared, signer), earlier) {
-        (Err(refusal), _) => Some(refusal),
-        (Ok(()), Some(earlier)) if earlier.payload == payload => {
+        // The answer to the envelope that replaced its own key may have been lost.
+        (Ok(()) | Err(Refusal::KeyRetired), Some(earlier)) if earlier.payload == payload => {
             commands.by_ref().take(prepared.commands).for_each(drop);
             return result(earlier.index, earlier.outcomes.outcomes());
         }
+        (Err(refusal), _) => Some(refusal),
         (Ok(()), Some(_)) => Some(Refusal::IdReused),
         (Ok(()), None) if !has_room(state, signer) => Some(Refusal::WindowFull),
         (Ok(()), None) if prepared.opened.linked && ctx.linked == 0 => Some(Refusal::TooManyLinked),
@@ -226,6 +227,7 @@ fn apply_command(
         };
         match owner {
             Some(KeyOwner::Account(account, place)) => Ok((*account, *place)),
+            Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
             Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         }
@@ -268,13 +270,14 @@ fn admit(state: &State, ctx: &Context, prepared: &Prepared<'_>, signer: Option<P
         return Err(Refusal::ExpiresTooFar);
     }
     match signer.and_then(|signer| state.keys.at(signer)) {
-        // A stranger may open an account and then, in the same envelope, use it.
-        None if prepared.opens_account => Ok(()),
+        // A stranger may open an account and then, in the same envelope, use it. A recovery key needs no account.
+        None if prepared.of_stranger => Ok(()),
         None => Err(Refusal::UnknownSigner),
         Some(KeyOwner::Machine(machine)) if state.machines.get(machine).is_none_or(|row| row.revoked) => {
             Err(Refusal::Revoked)
         }
         Some(KeyOwner::Node(node)) if !state.takes_part(*node) => Err(Refusal::NodeRemoved),
+        Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
         Some(KeyOwner::Account(..) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! What must hold after every command, whatever was asked for. Tests and the simulator check it after each entry.
 
 use crate::{
-    accounts::AccountRole,
+    accounts::{AccountRole, keys},
     admin::ProposalRow,
     agreements, drilling,
     expiry::Timer,
@@ -81,12 +81,15 @@ impl State {
                     self.accounts.at(*place).is_some_and(|row| row.id == *id && row.key == Some(*key))
                 }
                 KeyOwner::Machine(id) => self.machine(*id).is_some_and(|row| row.key == *key),
+                KeyOwner::Retired(id) => self.account(*id).is_some_and(|row| row.key.is_some_and(|now| now != *key)),
                 KeyOwner::Node(id) => self.node(*id).is_some_and(|node| node.key == *key),
             };
             ensure(known, || format!("the owner of a key does not have it: {owner:?}"))?;
         }
         let held = self.accounts().filter(|row| row.key.is_some()).count() as u64;
-        let keys = held.saturating_add(self.machines.len()).saturating_add(self.nodes.len());
+        let retired = self.keys.iter().filter(|(_, owner)| matches!(owner, KeyOwner::Retired(_))).count() as u64;
+        let keys = held.saturating_add(self.machines.len()).saturating_add(self.nodes.len()).saturating_add(retired);
+        keys::check(self)?;
         ensure(self.keys.len() == keys, || format!("{} keys for {keys} owners", self.keys.len()))
     }
 

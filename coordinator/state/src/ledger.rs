@@ -14,7 +14,7 @@ pub mod supply;
 pub mod two_phase;
 
 use crate::{
-    accounts::{AccountRole, AccountRow},
+    accounts::{AccountRole, AccountRow, keys},
     command::FaucetDraw,
     context::{About, Context},
     effect::{Cause, Memo, Movement, Reference},
@@ -202,8 +202,8 @@ pub(crate) fn release(state: &mut State, ctx: &mut Context, job: JobId, held: Mo
     change(state, ctx, payer, Change::Release(excess), about);
 }
 
-/// Pays `amount` out of a job's hold to an account (cause `PayTraining` or `PayVerification`) and returns what was
-/// paid: never more than remains on hold.
+/// Pays `amount` out of a job's hold for what a machine of an account earned (cause `PayTraining` or `PayVerification`), to
+/// the account or whomever it has paid its earnings, and returns what was paid: never more than remains on hold.
 pub(crate) fn pay_from_hold(
     state: &mut State,
     ctx: &mut Context,
@@ -212,6 +212,7 @@ pub(crate) fn pay_from_hold(
     amount: Money,
     cause: Cause,
 ) -> Money {
+    let to = keys::payee(state, to);
     let Some(row) = state.holds.get_mut(&job).filter(|row| row.open) else { return Money::ZERO };
     let amount = amount.at_most(row.remaining());
     if amount.is_zero() || !state.accounts.contains(&to) {

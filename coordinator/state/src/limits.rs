@@ -97,6 +97,15 @@ pub(crate) fn charge(state: &mut State, ctx: &Context, key: &Key, commands: usiz
     Ok(())
 }
 
+/// A key takes over the bucket of the one before it: a new key must not mean a full bucket.
+pub(crate) fn rotated(state: &mut State, old: &Key, new: Key) {
+    if let Some(row) = state.rates.remove(old) {
+        state.rate_expiry.remove(&(row.full_ms, *old));
+        state.rates.insert(new, row);
+        state.rate_expiry.insert((row.full_ms, new), ());
+    }
+}
+
 /// Forgets buckets that are full again.
 pub(crate) fn expire(state: &mut State, now_ms: u64) {
     for _ in 0..FORGOTTEN_PER_ENTRY_MAX {
@@ -116,7 +125,7 @@ fn left_after(state: &State, key: &Key, commands: usize, now_ms: u64) -> Result<
         return Ok(None);
     }
     let account = match state.keys.get(key) {
-        Some(KeyOwner::Account(account, _)) => *account,
+        Some(KeyOwner::Account(account, _) | KeyOwner::Retired(account)) => *account,
         Some(KeyOwner::Machine(machine)) => match state.machines.get(machine) {
             Some(row) => row.owner,
             None => return Ok(None),

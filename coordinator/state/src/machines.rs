@@ -162,7 +162,7 @@ pub(crate) fn enrol(state: &mut State, ctx: &mut Context, owner: AccountId, cmd:
     match state.keys.get(&cmd.machine_key) {
         None => {}
         Some(KeyOwner::Machine(_)) => return Refusal::MachineEnrolled.into(),
-        Some(KeyOwner::Account(..) | KeyOwner::Node(_)) => return Refusal::KeyInUse.into(),
+        Some(KeyOwner::Account(..) | KeyOwner::Node(_) | KeyOwner::Retired(_)) => return Refusal::KeyInUse.into(),
     }
     let Some(account) = state.accounts.get_mut(&owner) else { return Refusal::UnknownAccount.into() };
     if account.machines >= MACHINES_PER_ACCOUNT_MAX {

@@ -113,7 +113,9 @@ pub(crate) fn check_add(state: &State, key: &Key, grpc: &str, web: &str) -> Resu
     match state.keys.get(key) {
         None => {}
         Some(KeyOwner::Node(node)) if !state.takes_part(*node) => return Err(Refusal::NodeRetired),
-        Some(KeyOwner::Account(..) | KeyOwner::Machine(_) | KeyOwner::Node(_)) => return Err(Refusal::KeyInUse),
+        Some(KeyOwner::Account(..) | KeyOwner::Machine(_) | KeyOwner::Node(_) | KeyOwner::Retired(_)) => {
+            return Err(Refusal::KeyInUse);
+        }
     }
     let present = state.nodes().filter(|row| row.standing != Standing::Removed).count();
     if present >= NODES_MAX || state.nodes.len() >= NODES_EVER_MAX {

@@ -276,6 +276,10 @@ refusals! {
     UnknownAgreement = 225, "unknown_agreement", "there is no such agreement";
     NotYourAgreement = 226, "not_your_agreement", "only the buyer and the seller may end an agreement";
     AgreementClosed = 227, "agreement_closed", "the agreement is over already";
+    // Of keys; appeared later.
+    KeyRetired = 12, "key_retired", "this key was replaced by another and signs nothing any more";
+    NotRecoveryKey = 34, "not_recovery_key", "this is not the account's recovery key";
+    TooManyKeys = 35, "too_many_keys", "the account has changed its key 1,024 times this way";
 }
 
 /// The sentence, and what in particular was wrong.

@@ -5,7 +5,10 @@
 //! finds. A refused command changes nothing.
 
 use crate::{
-    accounts::{self, AccountRole, AccountRow},
+    accounts::{
+        self, AccountRole, AccountRow,
+        keys::{self, KeyChanges},
+    },
     admin::{
         self, Policy, ProposalRow,
         rights::{self, Right},
@@ -60,6 +63,8 @@ pub(crate) enum KeyOwner {
     Account(AccountId, Place),
     Machine(MachineId),
     Node(NodeId),
+    /// It was this account's, and signs nothing any more.
+    Retired(AccountId),
 }
 
 /// A key and whose it is, within one line of the processor's caches.
@@ -256,6 +261,9 @@ state! {
         held_transfers: Holds,
         holds_of: Table<(Place, HoldId), (), 64>,
         hold_expiry: Table<(u64, Place), (), 128>,
+        // How often accounts changed their keys, and whom they have paid what they earn.
+        key_changes: Table<AccountId, KeyChanges>,
+        payouts: Table<AccountId, AccountId>,
         // What admins did with money, by the hash of the reference outside.
         external: Table<Hash, ExternalRow>,
     }
@@ -328,6 +336,7 @@ impl State {
         let owner = self.keys.get(&ctx.key).copied();
         let account = || match owner {
             Some(KeyOwner::Account(account, _)) => Ok(account),
+            Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
             Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
@@ -336,12 +345,12 @@ impl State {
         let participant = || role.clone();
         let machine = || match owner {
             Some(KeyOwner::Machine(machine)) => Ok(machine),
-            Some(KeyOwner::Account(..) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+            Some(KeyOwner::Account(..) | KeyOwner::Node(_) | KeyOwner::Retired(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
         let node = || match owner {
             Some(KeyOwner::Node(node)) => Ok(node),
-            Some(KeyOwner::Account(..) | KeyOwner::Machine(_)) => Err(Refusal::Forbidden),
+            Some(KeyOwner::Account(..) | KeyOwner::Machine(_) | KeyOwner::Retired(_)) => Err(Refusal::Forbidden),
             None => Err(Refusal::UnknownSigner),
         };
         Ok(match command {
@@ -396,6 +405,9 @@ impl State {
             Command::CancelOrder(c) => market::orders::cancel(self, ctx, account()?, &c),
             Command::AmendOffer(c) => market::amend_offer(self, ctx, account()?, &c),
             Command::EndAgreement(c) => agreements::end(self, ctx, account()?, &c),
+            Command::RotateKey(c) => keys::rotate(self, ctx, account()?, &c),
+            Command::RecoverAccount(c) => keys::recover(self, ctx, &c),
+            Command::SetPayout(c) => keys::set_payout(self, ctx, account()?, &c),
         })
     }
 }

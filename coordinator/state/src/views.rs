@@ -50,7 +50,7 @@ impl State {
         self.head.burned
     }
 
-    /// Who signs with a key; nobody for a revoked machine's or a removed node's.
+    /// Who signs with a key; nobody for a revoked machine's, a removed node's or a replaced one.
     pub fn key_role(&self, key: &Key) -> Option<Signer> {
         match self.keys.get(key)? {
             KeyOwner::Account(account, _) => Some(Signer::Account(*account)),
@@ -58,7 +58,16 @@ impl State {
                 let row = self.machines.get(machine).filter(|row| !row.revoked)?;
                 Some(Signer::Machine(row.id, row.owner))
             }
+            KeyOwner::Retired(_) => None,
             KeyOwner::Node(node) => self.takes_part(*node).then_some(Signer::Node(*node)),
+        }
+    }
+
+    /// The account that a key signs for, or signed for before it was replaced.
+    pub fn account_of_key(&self, key: &Key) -> Option<AccountId> {
+        match self.keys.get(key)? {
+            KeyOwner::Account(account, _) | KeyOwner::Retired(account) => Some(*account),
+            KeyOwner::Machine(_) | KeyOwner::Node(_) => None,
         }
     }
 

@@ -51,6 +51,9 @@ const COMMANDS: &[&str] = &[
     "cancel_order order=o",
     "reprice offer=o price=2MAI",
     "end agreement=a",
+    "rotate new=other",
+    "recover of=alice new=other recovery=third",
+    "payout to=bob",
 ];
 
 /// One of each action, in order of number.

@@ -19,7 +19,10 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use prost::Message;
 
 /// Who signs. Mostly those whom it makes sense for.
-const SIGNERS: &[&str] = &["alice", "alice", "bob", "bob", "carol", "admin", "m1", "m2", "m3", "n1", "n2", "stranger"];
+const SIGNERS: &[&str] = &[
+    "alice", "alice", "bob", "bob", "carol", "admin", "m1", "m2", "m3", "n1", "n2", "stranger", "alice2", "alice3",
+    "bob2", "spare",
+];
 
 /// Commands with holes: `A` an account, `M` a machine, `X` something made before, `N` a small number, `P` money.
 const SHAPES: &[&str] = &[
@@ -86,6 +89,11 @@ const SHAPES: &[&str] = &[
     "cancel_order order=X",
     "reprice offer=X price=P",
     "end agreement=X",
+    "rotate new=K",
+    "recover of=A new=K",
+    "recover of=alice new=K recovery=K",
+    "payout to=A",
+    "payout",
 ];
 
 /// What happens next.
@@ -144,6 +152,9 @@ fn fill(world: &World, shape: &str, mut seed: u64) -> String {
         .split(' ')
         .map(|word| match word.split_once('=') {
             Some((name, "A")) => format!("{name}={}", ["alice", "bob", "carol", "admin", "treasury"][pick(5) as usize]),
+            Some((name, "K")) => {
+                format!("{name}={}", ["alice", "alice2", "alice3", "bob2", "carol2", "m1"][pick(6) as usize])
+            }
             Some((name, "R")) => format!("{name}={}", ["admin", "operator", "auditor", "user"][pick(4) as usize]),
             Some((name, "M")) => format!("{name}=m{}", pick(4) + 1),
             Some((name, "N")) => format!("{name}={}", [0, 1, 1, 2, 2, 3, 7, u64::from(u32::MAX)][pick(8) as usize]),
@@ -214,7 +225,7 @@ fn furnished() -> World {
     for (who, machine) in [("alice", "m1"), ("bob", "m2"), ("carol", "m3")] {
         let say = |world: &World, text: &str| command_of(world, who, text, "furnished");
         let kinds = vec![
-            say(&world, "create_account"),
+            say(&world, "create_account recovery=spare"),
             say(&world, "faucet amount=90MAI"),
             say(&world, &format!("enrol machine={machine}")),
             say(&world, &format!("offer machine={machine} price=1MAI")),
@@ -334,6 +345,23 @@ fn an_account_has_only_so_many_machines() {
     let one_more = enrol(&world, limit);
     assert_eq!(world.one("bob", one_more.clone()).to_parts().1, "too_many_machines");
     assert!(done(&world.one("alice", one_more)));
+}
+
+#[test]
+fn an_account_changes_its_key_only_so_often() {
+    let mut world = furnished();
+    let mut signer = "alice".to_owned();
+    for number in 0..matrixai_state::accounts::keys::KEY_CHANGES_MAX {
+        let next = format!("next{number}");
+        let kind = command_of(&world, &signer, &format!("rotate new={next}"), "keys");
+        assert_eq!(world.one(&signer, kind), Outcome::DONE);
+        signer = next;
+    }
+    let kind = command_of(&world, &signer, "rotate new=last", "keys");
+    assert_eq!(world.one(&signer, kind).to_parts().1, "too_many_keys");
+    // Whoever used them up cannot keep the recovery key out.
+    let kind = command_of(&world, "spare", "recover of=alice new=last", "keys");
+    assert_eq!(world.one("spare", kind), Outcome::DONE);
 }
 
 #[test]

@@ -32,6 +32,7 @@ scenarios![
     faucet,
     faucet_absent,
     jobs,
+    keys,
     limits,
     linked,
     machines,
@@ -39,6 +40,7 @@ scenarios![
     minimum_balance,
     offers,
     orders,
+    payouts,
     roots,
     rules,
     standalone,
@@ -50,6 +52,8 @@ scenarios![
 const SHOWN_ELSEWHERE: &[&str] = &[
     // properties.rs: a_full_window_refuses, an_account_has_only_so_many_machines
     "window_full",
+    // properties.rs: an_account_changes_its_key_only_so_often
+    "too_many_keys",
     // properties.rs: an_entry_takes_only_so_many_linked_envelopes
     "too_many_linked",
     "too_many_machines",

@@ -75,7 +75,7 @@ fn an_account_and_its_machine() {
     let row = state.accounts().find(|row| row.key == Some(KEY)).unwrap();
     let owner = row.id;
     assert_eq!(
-        account(row),
+        account(&state, row),
         v1::Account {
             id: owner.0.to_vec(),
             key: KEY.to_vec(),
@@ -83,6 +83,8 @@ fn an_account_and_its_machine() {
             balance: "42".to_owned(),
             held: "0".to_owned(),
             created_ms: 50,
+            recovery_key: Vec::new(),
+            payout: Vec::new(),
         }
     );
     let all = machines(&state, None);

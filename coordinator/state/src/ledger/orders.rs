@@ -3,6 +3,7 @@
 
 use super::{Change, change, from_hold, supply};
 use crate::{
+    accounts::keys,
     context::{About, Context},
     effect::{Cause, Reference},
     ids::{AccountId, AgreementId, OrderId},
@@ -51,6 +52,7 @@ pub(crate) fn release(state: &mut State, ctx: &mut Context, payer: AccountId, or
 /// Divides an agreement's hold.
 pub(crate) fn settle(state: &mut State, ctx: &mut Context, settlement: Settlement) {
     let Settlement { agreement, buyer, seller, held, paid, fee } = settlement;
+    let seller = keys::payee(state, seller);
     let reference = Reference::Agreement(agreement);
     for (to, amount, cause) in [(seller, paid, Cause::PayRent), (AccountId::TREASURY, fee, Cause::Fee)] {
         if !amount.is_zero() {

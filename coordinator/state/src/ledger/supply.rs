@@ -48,6 +48,9 @@ pub enum Budget {
 }
 
 impl Budget {
+    /// Each of them, in the order in which an emission is split.
+    pub const ALL: [Budget; 3] = [Budget::Treasury, Budget::Subsidy, Budget::Campaigns];
+
     /// The account.
     pub const fn account(self) -> AccountId {
         match self {
@@ -223,7 +226,7 @@ pub(crate) fn emit(state: &mut State, ctx: &mut Context, epoch: u64) {
         reference: Some(Reference::Epoch(epoch)),
         memo: None,
     };
-    for (budget, part) in [Budget::Treasury, Budget::Subsidy, Budget::Campaigns].into_iter().zip(parts) {
+    for (budget, part) in Budget::ALL.into_iter().zip(parts) {
         if !part.is_zero() {
             mint(state, ctx, budget.account(), part, about);
         }

@@ -242,6 +242,19 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
         "create_account" => Kind::CreateAccount(v1::CreateAccount {
             recovery_key: args.get("recovery").map_or_else(Vec::new, |name| key(name).to_vec()),
         }),
+        "rotate" => Kind::RotateKey(v1::RotateKey {
+            new_key: key(args.need("new")).to_vec(),
+            possession: vec![7; args.number("possession", 64) as usize],
+        }),
+        "recover" => Kind::RecoverAccount(v1::RecoverAccount {
+            account: world.account(args.need("of")).0.to_vec(),
+            new_key: key(args.need("new")).to_vec(),
+            possession: vec![7; args.number("possession", 64) as usize],
+            recovery_key: args.get("recovery").map_or_else(Vec::new, |name| key(name).to_vec()),
+        }),
+        "payout" => Kind::SetPayout(v1::SetPayout {
+            to: args.get("to").map_or_else(Vec::new, |name| world.account(name).0.to_vec()),
+        }),
         "faucet" => Kind::FaucetDraw(v1::FaucetDraw { amount: args.money("amount", "0") }),
         "transfer" => Kind::Transfer(v1::Transfer {
             to: world.account(args.need("to")).0.to_vec(),
