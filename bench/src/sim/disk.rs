@@ -243,6 +243,11 @@ impl Disk {
         self.lock().cut_in = Some(operations.max(1));
     }
 
+    /// A power cut that has not come yet does not come.
+    pub fn keep_power(&self) {
+        self.lock().cut_in = None;
+    }
+
     /// Whether the power has failed under the process.
     pub fn is_cut(&self) -> bool {
         self.lock().cut

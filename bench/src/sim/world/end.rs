@@ -10,7 +10,7 @@ use crate::sim::{
 const CANARY_US: Micros = 8_000_000;
 
 impl World {
-    /// The network is whole, every disk has room, every node is started.
+    /// The network is whole, every disk has room, every node is started, and no fault that was set up still waits.
     pub(super) fn heal(&mut self) -> Verdict {
         self.healing = true;
         self.away.clear();
@@ -20,6 +20,8 @@ impl World {
             let now = self.now;
             let host = self.host(node);
             host.disk.set_room(None);
+            host.disk.keep_power();
+            host.trap = None;
             host.stopped_until = host.stopped_until.min(now);
             host.lags_until = now;
             self.after(1_000, Event::Restart { node });
