@@ -113,7 +113,7 @@ impl Membership {
         let step = self
             .join(state, members)
             .or_else(|| self.promote(state, members))
-            .or_else(|| self.leave(state, members))
+            .or_else(|| self.leave(state, members, led_ms))
             .or_else(|| self.introduce(state, members).filter(|_| led_ms >= INTRODUCE_AFTER_MS))?;
         self.tried_at = Some(now);
         Some(step)
@@ -134,14 +134,15 @@ impl Membership {
     }
 
     /// Members that the admins removed: one at a time, so that the others stay a quorum that has proven to work.
-    fn leave(&self, state: &State, members: &Members) -> Option<Step> {
+    fn leave(&self, state: &State, members: &Members, led_ms: u64) -> Option<Step> {
         let gone = |id: &u64| state.node(NodeId(*id)).is_some_and(|row| row.standing == Standing::Removed);
         let leaving: Vec<u64> = members.ids().into_iter().filter(gone).collect();
         let others = leaving.iter().filter(|id| **id != self.me && self.goes_on_without(**id, members));
         if let Some(other) = others.min_by_key(|id| self.answers(**id)) {
             return Some(Step::Change(MemberChange { removed: vec![*other], ..MemberChange::default() }));
         }
-        if !leaving.contains(&self.me) {
+        // It may lead because a member knows nobody else, who has to read first.
+        if !leaving.contains(&self.me) || led_ms < INTRODUCE_AFTER_MS {
             return None;
         }
         let fits = |of: &&Progress| of.id != self.me && members.is_voter(of.id) && self.keeps_up(of);
@@ -158,13 +159,14 @@ impl Membership {
         id == self.me || self.progress.iter().any(|of| of.id == id && self.keeps_up(of))
     }
 
-    /// The voter that a member knows to which this leader is a stranger. Rows of nodes are never removed and number up, so a
-    /// member knows every voter up to the highest number that it knows.
+    /// The voter that a member knows to which this leader is a stranger, one that stays if there is one. Rows of nodes are
+    /// never removed and number up, so a member knows every voter up to the highest number that it knows.
     fn introduce(&self, state: &State, members: &Members) -> Option<Step> {
-        let votes = |id: u64| members.is_voter(id) && state.voters().any(|row| row.id.0 == id);
+        let stays = |id: u64| state.voters().any(|row| row.id.0 == id);
         let known = |knows: u64| {
-            let fits = |of: &&Progress| of.id <= knows && of.id != self.me && votes(of.id) && self.keeps_up(of);
-            self.progress.iter().filter(fits).max_by_key(|of| of.matched)
+            let fits =
+                |of: &&Progress| of.id <= knows && of.id != self.me && members.is_voter(of.id) && self.keeps_up(of);
+            self.progress.iter().filter(fits).max_by_key(|of| (stays(of.id), of.matched))
         };
         let refusing =
             self.strange_to.iter().filter(|(id, _)| members.contains(**id) && !planted(Plant::StrangerLeads));

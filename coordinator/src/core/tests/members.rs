@@ -176,6 +176,26 @@ fn a_leader_that_a_member_does_not_know_hands_its_office_to_one_that_it_knows() 
     bench.pass(4_000);
     refused(&mut bench, 3, 0);
     assert_eq!(to(bench.pass(2_000)), None, "nobody is left whom it knows");
+
+    // 2 is to leave, which 3 has to be there for, and 1 lags: it may still introduce.
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 2 }));
+    let far = [(1, 10), (2, 9_999), (3, 10), (4, 10), (5, 10_000)];
+    let raft = Event::Members { members: members(&[1, 2, 3, 4, 5], &[]), progress: progress(&far), commit: 10_000 };
+    bench.on(raft);
+    refused(&mut bench, 3, 3);
+    assert_eq!(to(bench.pass(1_500)), Some(2));
+}
+
+#[test]
+fn a_leader_that_is_to_leave_lets_others_read_first() {
+    use v1::admin_action::Kind as Admin;
+    let mut bench = Bench::leader();
+    admin(&mut bench, Admin::RemoveNode(v1::RemoveNode { node: 1 }));
+    let far = [(1, 10_000), (2, 10_000), (3, 10_000)];
+    bench.on(Event::Members { members: members(&[1, 2, 3], &[]), progress: progress(&far), commit: 10_000 });
+    let hands_over = |actions: Vec<Action>| actions.iter().any(|of| matches!(of, Action::TransferLeader { .. }));
+    assert!(!hands_over(bench.pass(4_000)));
+    assert!(hands_over(bench.pass(2_000)));
 }
 
 #[test]
