@@ -19,6 +19,8 @@ pub struct Said {
     pub outcome: &'static str,
     /// Index of the entry that decided it; an earlier one for a repeated envelope.
     pub index: u64,
+    /// Envelopes before its own in this entry.
+    pub envelope: usize,
 }
 
 /// The commands of an entry that can be read, and names of the outcomes of envelopes that cannot.
@@ -26,7 +28,7 @@ pub fn read(data: &[u8], applied: &Applied) -> (Vec<Said>, Vec<&'static str>) {
     let mut said = Vec::new();
     let mut unread = Vec::new();
     let Ok(entry) = decode_strict::<LogEntry>(data) else { return (said, unread) };
-    for (bytes, result) in entry.envelopes.iter().zip(&applied.results) {
+    for (at, (bytes, result)) in entry.envelopes.iter().zip(&applied.results).enumerate() {
         let envelope = decode_strict::<Envelope>(bytes).ok();
         let batch = envelope.and_then(|envelope| decode_strict::<Batch>(&envelope.payload).ok());
         let commands = batch.map(|batch| batch.commands).unwrap_or_default();
@@ -37,7 +39,8 @@ pub fn read(data: &[u8], applied: &Applied) -> (Vec<Said>, Vec<&'static str>) {
         for (command, outcome) in commands.into_iter().zip(result.outcomes.iter()) {
             let Some(kind) = command.kind else { continue };
             let done = matches!(outcome, Outcome::Done { .. });
-            said.push(Said { key: result.key, kind, done, outcome: outcome_name(outcome), index: result.index });
+            let outcome = outcome_name(outcome);
+            said.push(Said { key: result.key, kind, done, outcome, index: result.index, envelope: at });
         }
     }
     (said, unread)

@@ -1,5 +1,5 @@
 //! Leases are exclusive by attempt: a report is accepted only from the machine that was owed exactly that work, under that
-//! attempt, just before the entry (or by the time that passes with it), and not after the lease's deadline; and no work is owed to two machines at once.
+//! attempt, just before the entry or by what comes before it there, and not after the lease's deadline; and no work is owed to two machines at once.
 
 use super::{First, Verdict, hold};
 use crate::sim::entries::Said;
@@ -49,8 +49,8 @@ impl Lease {
         let machine = MachineId::of_key(first.before.cluster_id(), &said.key);
         let mut owed = first.before.owed(machine);
         if !owed.iter().any(&wanted) {
-            // The entry's own time may have ended a lease and granted the next.
-            owed = passed(first).owed(machine);
+            // What comes before it in the entry may have granted it: the time that passes, others' reports, the machine's return.
+            owed = just_before(first, said.envelope).owed(machine);
         }
         let lease = owed.iter().find(|assignment| wanted(assignment));
         let index = first.seen.entry.index;
@@ -89,12 +89,12 @@ fn name_of(said: &Said) -> (Key, Vec<u8>) {
     (key, Command { kind: Some(kind) }.encode_to_vec())
 }
 
-/// The state before an entry, with only the entry's time passed.
-fn passed(first: First<'_>) -> State {
+/// The state when an entry's time has passed and so many of its envelopes are applied.
+fn just_before(first: First<'_>, envelopes: usize) -> State {
     let mut state = first.before.clone();
-    if let Ok(entry) = decode_strict::<LogEntry>(&first.seen.entry.data) {
-        let only_time = LogEntry { envelopes: Vec::new(), ..entry };
-        state.apply(first.seen.entry.index, &only_time.encode_to_vec());
+    if let Ok(mut entry) = decode_strict::<LogEntry>(&first.seen.entry.data) {
+        entry.envelopes.truncate(envelopes);
+        state.apply(first.seen.entry.index, &entry.encode_to_vec());
     }
     state
 }
