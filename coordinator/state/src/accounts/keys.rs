@@ -26,6 +26,8 @@ const SIGNATURE_BYTES: usize = 64;
 pub(crate) struct KeyChanges {
     rotated: u32,
     recovered: u32,
+    /// The recovery key that recovered the account last.
+    recovered_by: Option<Key>,
 }
 
 /// The present key names the next one.
@@ -44,21 +46,26 @@ pub(crate) fn rotate(state: &mut State, ctx: &mut Context, account: AccountId, c
 /// cannot object: see docs/decisions/0021.
 pub(crate) fn recover(state: &mut State, ctx: &mut Context, cmd: &RecoverAccount) -> Outcome {
     let Some(row) = state.accounts.get(&cmd.account) else { return Refusal::UnknownAccount.into() };
+    let changes = state.key_changes.get(&cmd.account).copied().unwrap_or_default();
+    // A recovery key that has no account is not remembered: it may say again what was done, also when it named its successor.
+    let successor = cmd.recovery_key.unwrap_or(ctx.key);
+    if changes.recovered_by == Some(ctx.key)
+        && row.key == Some(cmd.new_key)
+        && row.recovery_key.as_deref() == Some(&successor)
+    {
+        return Outcome::DONE;
+    }
     if row.recovery_key.as_deref() != Some(&ctx.key) {
         return Refusal::NotRecoveryKey.into();
     }
-    // A recovery key that has no account is not remembered: it may say again what was done.
-    if row.key == Some(cmd.new_key) && cmd.recovery_key.is_none_or(|key| key == ctx.key) {
-        return Outcome::DONE;
-    }
-    let changes = state.key_changes.get(&cmd.account).copied().unwrap_or_default();
     if let Err(refusal) = check_new(state, cmd.account, &cmd.new_key, &cmd.possession, changes.recovered) {
         return refusal.into();
     }
     if cmd.recovery_key == Some(cmd.new_key) {
         return Refusal::BadKey.into();
     }
-    state.key_changes.insert(cmd.account, KeyChanges { recovered: changes.recovered.saturating_add(1), ..changes });
+    let recovered = changes.recovered.saturating_add(1);
+    state.key_changes.insert(cmd.account, KeyChanges { recovered, recovered_by: Some(ctx.key), ..changes });
     replace(state, cmd.account, cmd.new_key);
     if let (Some(key), Some(row)) = (cmd.recovery_key, state.accounts.get_mut(&cmd.account)) {
         row.recovery_key = Some(Box::new(key));
