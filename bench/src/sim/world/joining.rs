@@ -106,11 +106,13 @@ impl World {
         self.living().into_iter().filter(takes_part).collect()
     }
 
-    /// After healing a quorum runs.
+    /// After healing a quorum runs: of those that vote, who are not those of the state while one that is to leave is needed.
     pub(super) fn quorum_runs(&self) -> Verdict {
-        let members = self.members();
-        let voters: Vec<u64> = self.newest.voters().map(|row| row.id.0).collect();
-        let run = voters.iter().filter(|id| members.contains(id)).count();
+        let living = self.living();
+        let leads = |id: &u64| self.hosts[*id as usize - 1].process.as_ref().filter(|process| process.leads());
+        let leader = living.iter().find_map(leads);
+        let voters: Vec<u64> = leader.map_or_else(Vec::new, |leader| leader.members().voters().collect());
+        let run = voters.iter().filter(|id| living.contains(id) && !self.knows_nobody(**id)).count();
         hold("convergence", run * 2 > voters.len(), || format!("after healing {run} of the voters {voters:?} run"))
     }
 }
