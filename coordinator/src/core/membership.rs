@@ -7,7 +7,7 @@
 //! one's log the member reads who is who (`docs/decisions/0015-strangers-are-introduced.md`).
 //!
 //! A member leaves only while those that stay have a majority that answers, and of several the one first that does not
-//! answer: raft would carry out the last voter's word against itself, and nobody could bring it back.
+//! answer (`docs/decisions/0022-leaving.md`).
 //!
 //! A node that has left stops, but not as soon as it reads of it in its own log: the others may not know yet that this is
 //! committed, and if the leader dies they need its vote to elect another. It goes when a coordinator refuses it as
