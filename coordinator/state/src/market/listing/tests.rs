@@ -4,12 +4,10 @@ use super::*;
 use crate::{
     ids::{JobId, OfferId, OrderId},
     machines::Gpu,
-    market::{OfferStatus, TradeRow, book::OfferKey},
+    market::{OfferStatus, TradeRow, book::OfferKey, matching::tests::empty},
     power::{PowerRow, SpeedRow},
 };
-use matrixai_proto::v1;
 use matrixai_protocol::drilling::Kernel;
-use prost::Message;
 
 fn money(units: u64) -> Money {
     Money::minor(units.into()).unwrap()
@@ -17,23 +15,6 @@ fn money(units: u64) -> Money {
 
 fn id(number: u8) -> MachineId {
     MachineId([number; 20])
-}
-
-fn empty() -> State {
-    let node = v1::GenesisNode { id: 1, key: vec![1; 32], grpc: "g:1".into(), web: "w:1".into() };
-    let genesis = v1::Genesis {
-        format: 1,
-        network: "test".into(),
-        nodes: vec![node],
-        faucet_daily: "0".into(),
-        faucet_total: "0".into(),
-        beat_ms: 1,
-        r0: vec![0; 32],
-        machine_timeout_ms: 1,
-        epoch_beats: 1,
-        ..v1::Genesis::default()
-    };
-    State::genesis(&genesis.encode_to_vec()).unwrap()
 }
 
 /// A machine of an owner of its own, measured unless its speed is 0.

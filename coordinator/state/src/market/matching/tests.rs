@@ -22,8 +22,8 @@ pub(in crate::market) fn money(units: u64) -> Money {
     Money::minor(units.into()).unwrap()
 }
 
-/// A market with a rich buyer, and a measured machine for each owner that is named.
-pub(in crate::market) fn market_of(owners: &[u8]) -> State {
+/// A network of one coordinator in which nothing has happened.
+pub(in crate::market) fn empty() -> State {
     let node = v1::GenesisNode { id: 1, key: vec![1; 32], grpc: "g:1".into(), web: "w:1".into() };
     let genesis = v1::Genesis {
         format: 1,
@@ -37,7 +37,12 @@ pub(in crate::market) fn market_of(owners: &[u8]) -> State {
         epoch_beats: 1,
         ..v1::Genesis::default()
     };
-    let mut state = State::genesis(&genesis.encode_to_vec()).unwrap();
+    State::genesis(&genesis.encode_to_vec()).unwrap()
+}
+
+/// A market with a rich buyer, and a measured machine for each owner that is named.
+pub(in crate::market) fn market_of(owners: &[u8]) -> State {
+    let mut state = empty();
     let mut buyer = crate::accounts::AccountRow::new(BUYER, None, crate::accounts::AccountRole::User, 0);
     buyer.balance = Money::MAX;
     state.accounts.insert(BUYER, buyer);
