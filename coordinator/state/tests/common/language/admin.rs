@@ -2,7 +2,9 @@
 
 use super::{
     super::{World, key},
-    Args, campaign, plain,
+    Args,
+    commands::campaign,
+    plain,
 };
 use matrixai_proto::v1;
 
