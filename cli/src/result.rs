@@ -17,6 +17,8 @@ pub(crate) fn receipt(job: &v1::Job) -> Value {
     json!({
         "state": job.state,
         "reason": job.reason,
+        "closed": job.closed,
+        "fault": job.fault,
         "job": hex::encode(&job.id),
         "name": job.name,
         "shares": shares,

@@ -117,7 +117,7 @@ fn agreement_value(agreement: &v1::Agreement) -> Value {
         "price_per_hour": wire_mai(&agreement.price_per_hour), "held": wire_mai(&agreement.held),
         "earned": wire_mai(&agreement.earned), "fees": wire_mai(&agreement.fees),
         "matched_ms": agreement.matched_ms, "end_ms": agreement.end_ms, "closed_ms": agreement.closed_ms,
-        "closed": agreement.closed, "online_ms": agreement.online_ms,
+        "closed": agreement.closed, "fault": agreement.fault, "online_ms": agreement.online_ms,
     })
 }
 
@@ -131,7 +131,11 @@ fn agreement_row(agreement: &v1::Agreement) -> Vec<String> {
         format!("{} s", agreement.online_ms / 1_000),
         wire_mai(&agreement.earned),
         wire_mai(&agreement.held),
-        if agreement.closed.is_empty() { "runs".to_owned() } else { agreement.closed.clone() },
+        if agreement.closed.is_empty() {
+            "runs".to_owned()
+        } else {
+            format!("{} ({})", agreement.closed, agreement.fault)
+        },
     ]
 }
 

@@ -197,6 +197,8 @@ fn job_json(job: v1::Job) -> Value {
         "name": job.name,
         "state": job.state,
         "reason": job.reason,
+        "closed": job.closed,
+        "fault": job.fault,
         "submitted_ms": job.submitted_ms,
         "matched_ms": job.matched_ms,
         "closed_ms": job.closed_ms,

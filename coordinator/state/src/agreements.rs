@@ -5,6 +5,7 @@
 //! machine was online; it is noted when the machine comes or goes and paid at the close, the rest goes back.
 
 use crate::{
+    closing::CloseReason,
     command::EndAgreement,
     context::Context,
     expiry::Timer,
@@ -17,31 +18,6 @@ use crate::{
     state::State,
 };
 use serde::{Deserialize, Serialize};
-
-/// Why an agreement ended. Closed; append at the end (stored by position).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CloseReason {
-    /// Its time was over.
-    Completed,
-    /// The buyer ended it.
-    Buyer,
-    /// The seller ended it.
-    Seller,
-    /// Its machine was revoked or suspended.
-    MachineGone,
-}
-
-impl CloseReason {
-    /// The wire's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            CloseReason::Completed => "completed",
-            CloseReason::Buyer => "buyer",
-            CloseReason::Seller => "seller",
-            CloseReason::MachineGone => "machine_gone",
-        }
-    }
-}
 
 /// A machine and who has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,8 +156,10 @@ pub(crate) fn machine_lost(state: &mut State, now_ms: u64, machine: MachineId) {
 
 /// A machine was revoked or suspended.
 pub(crate) fn machine_gone(state: &mut State, ctx: &mut Context, machine: MachineId) {
-    if let Some(agreement) = state.machines.get(&machine).and_then(|row| row.agreement) {
-        close(state, ctx, agreement, CloseReason::MachineGone);
+    let Some(row) = state.machines.get(&machine) else { return };
+    let reason = if row.suspended { CloseReason::ProofRejected } else { CloseReason::Revoked };
+    if let Some(agreement) = row.agreement {
+        close(state, ctx, agreement, reason);
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) use views::check;
 pub(crate) use crate::verdicts::{on_open_due, segment_replayed, trace_opened};
 
 use crate::{
+    closing::CloseReason,
     context::Context,
     ids::{AccountId, Hash, JobId, Key, MachineId, OfferId},
     market::OrderTerms,
@@ -270,7 +271,9 @@ pub struct JobRow {
     pub fee_bp: u32,
     /// How far it is.
     pub state: JobState,
-    /// One sentence why, while it waits or when it closed without settling; else empty.
+    /// Why it closed; none while it is open.
+    pub closed: Option<CloseReason>,
+    /// One sentence about it, while it waits or when it closed without settling; else empty.
     pub reason: String,
     /// Ledger times of submission, match and close, ms; 0 before.
     pub submitted_ms: u64,

@@ -24,6 +24,7 @@ pub mod admin;
 pub mod agreements;
 pub mod beacon;
 mod canonical;
+pub mod closing;
 pub mod command;
 mod context;
 pub mod decode;

@@ -11,6 +11,7 @@ pub(crate) use draw::{assign, granted, verifier_gone};
 
 use crate::{
     beacon,
+    closing::CloseReason,
     command::{SegmentReplayed, TaskFailed, TraceOpened},
     context::Context,
     expiry::Timer,
@@ -323,7 +324,7 @@ fn reject(state: &mut State, ctx: &mut Context, job: JobId, segment: u64) {
     let Some(prover) = state.replays.get(&(job, segment)).map(|replay| replay.prover) else { return };
     jobs::mark_guilty(state, job, prover);
     let why = format!("Segment {segment} of its proof, by machine {prover}, is not what a replay gives.");
-    reject_as(state, ctx, job, segment, &why);
+    reject_as(state, ctx, job, segment, CloseReason::ProofRejected, &why);
     jobs::convict(state, ctx, job, prover, "its segment of a training is not what a replay gives");
 }
 
@@ -331,17 +332,17 @@ fn reject(state: &mut State, ctx: &mut Context, job: JobId, segment: u64) {
 fn reject_undecided(state: &mut State, ctx: &mut Context, job: JobId, segment: u64) {
     let why =
         format!("A replay of segment {segment} differs from its proof, and no third machine can tell who is wrong.");
-    reject_as(state, ctx, job, segment, &why);
+    reject_as(state, ctx, job, segment, CloseReason::Undecided, &why);
 }
 
-fn reject_as(state: &mut State, ctx: &mut Context, job: JobId, segment: u64, why: &str) {
+fn reject_as(state: &mut State, ctx: &mut Context, job: JobId, segment: u64, reason: CloseReason, text: &str) {
     if let Some(replay) = state.replays.get_mut(&(job, segment)) {
         replay.state = ReplayState::Unequal;
     }
     if let Some(row) = state.jobs.get_mut(&job) {
         row.accepted = Some(false);
     }
-    jobs::close(state, ctx, job, JobState::Rejected, why);
+    jobs::close(state, ctx, job, JobState::Rejected, reason, text);
 }
 
 fn verifying(row: &JobRow) -> Result<(), Refusal> {

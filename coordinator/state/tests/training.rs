@@ -7,6 +7,7 @@ mod sim;
 use matrixai_proto::v1::{self, command::Kind};
 use matrixai_state::{
     Task,
+    closing::CloseReason,
     drilling::ReplicaState,
     ids::JobId,
     jobs::{JobState, Stage, Standing},
@@ -202,7 +203,7 @@ fn failing_machines_lose_their_tasks_and_at_last_their_place() {
     sim.workers.iter_mut().for_each(|worker| worker.habits.fail_train = true);
     let job = sim.submit(2, spec(4, 2, 1), 3_600);
     assert_eq!(sim.until_closed(job), JobState::Failed);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::ProviderLost);
 }
 
 #[test]
@@ -245,7 +246,7 @@ fn a_job_that_never_matches_expires() {
     assert!(sim.job(job).reason.contains("3 machines"));
     assert_eq!(sim.until_closed(job), JobState::Expired);
     assert!(sim.job(job).closed_ms - sim.job(job).submitted_ms < 31_000);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Expired);
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn a_job_whose_rent_ends_expires() {
     let row = sim.job(job);
     assert!((20_000..21_000).contains(&(row.closed_ms - row.matched_ms)));
     assert!(row.members.iter().all(|member| member.leases.is_empty()));
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Expired);
     assert!(sim.workers.iter().all(|worker| sim.world.state.owed(worker.id).is_empty()));
 }
 
@@ -271,7 +272,7 @@ fn owners_cancel_until_the_commit() {
     assert_eq!(name(sim.say("buyer", cancel(job))), "done");
     assert_eq!(name(sim.say("buyer", cancel(job))), "done");
     assert_eq!(sim.job(job).state, JobState::Cancelled);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Buyer);
     assert!(sim.workers.iter().all(|worker| sim.world.state.machine(worker.id).unwrap().slot.is_none()));
 
     // Waiting ones too; then the machines serve the next one.

@@ -5,6 +5,7 @@ mod common;
 mod sim;
 
 use matrixai_state::{
+    closing::CloseReason,
     ids::Hash,
     jobs::{JobState, Standing},
     money::Money,
@@ -34,7 +35,7 @@ fn a_wrong_delta_is_rejected_and_refunded() {
     for worker in &sim.workers {
         assert_eq!(sim.world.state.power(worker.id).unwrap().training_micro_ut, 0);
     }
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::ProofRejected);
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn with_two_machines_a_difference_rejects_and_suspends_nobody() {
     let job = start(&mut sim, 2, spec(8, 1, ALL), JobState::Verifying);
     assert_eq!(sim.until_closed(job), JobState::Rejected);
     assert_eq!(sim.world.state.machines().filter(|row| row.suspended).count(), 0);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Undecided);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_sealed_trace_that_nobody_computes_is_rejected() {
     let job = start(&mut sim, 3, spec(12, 1, ALL), JobState::Verifying);
     assert_eq!(sim.until_closed(job), JobState::Rejected);
     assert_eq!(sim.standing(job, "m1"), Standing::Guilty);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::ProofRejected);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn without_a_majority_a_reduction_fails_the_job() {
     let job = sim.submit(2, spec(8, 2, 1), 3_600);
     assert_eq!(sim.until_closed(job), JobState::Failed);
     assert_eq!(sim.world.state.machines().filter(|row| row.suspended).count(), 0, "nobody knows who was wrong");
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Undecided);
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn bad_data_close_the_job_when_a_majority_says_so() {
     let job = sim.submit(3, spec(6, 2, 1), 3_600);
     assert_eq!(sim.until_closed(job), JobState::Failed);
     assert!(sim.job(job).reason.contains("It broke"), "{}", sim.job(job).reason);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::BadInput);
 
     // One machine alone cannot end a job by saying so.
     let mut sim = market(&UNLIKE, 3);
@@ -186,7 +187,7 @@ fn verifiers_that_count_differently_fail_the_job() {
     sim.habits("m1").lie_count = true;
     let job = start(&mut sim, 2, spec(12, 2, ALL), JobState::Verifying);
     assert_eq!(sim.until_closed(job), JobState::Failed);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Undecided);
 }
 
 /// A buyer that has one machine among the verifiers must not get its training for nothing.
@@ -222,5 +223,5 @@ fn a_job_nobody_can_verify_fails() {
     assert!(sim.world.state.replays_of(job).all(|replay| replay.verifier.is_none()));
     sim.skip(600_000);
     assert_eq!(sim.job(job).state, JobState::Failed);
-    check_refunded(&sim, job);
+    check_refunded(&sim, job, CloseReason::Undecided);
 }

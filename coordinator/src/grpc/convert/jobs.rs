@@ -55,6 +55,8 @@ fn shown(state: &State, row: &JobRow, detail: Detail) -> v1::Job {
         name: row.name.clone(),
         state: row.state.as_str().to_owned(),
         reason: row.reason.clone(),
+        closed: row.closed.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        fault: row.closed.map(|reason| reason.fault().as_str().to_owned()).unwrap_or_default(),
         submitted_ms: row.submitted_ms,
         matched_ms: row.matched_ms,
         closed_ms: row.closed_ms,

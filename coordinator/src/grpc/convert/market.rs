@@ -136,6 +136,7 @@ fn agreement(row: &AgreementRow, now_ms: u64) -> v1::Agreement {
         closed_ms: row.closed_ms,
         closed: row.closed.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         online_ms: row.earned_ms(now_ms),
+        fault: row.closed.map(|reason| reason.fault().as_str().to_owned()).unwrap_or_default(),
     }
 }
 

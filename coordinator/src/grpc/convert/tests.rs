@@ -9,6 +9,7 @@ use matrixai_proto::v1::{
 use matrixai_protocol::{sha256, spec::TrainingSpec};
 use matrixai_state::{
     Money,
+    closing::CloseReason,
     ids::{JobId, OfferId},
     jobs::{Accuracy, JobRow, JobState, Member, Outsider, Stage, Standing},
     market::OrderTerms,
@@ -164,6 +165,7 @@ fn settled() -> JobRow {
         },
         fee_bp: 100,
         state: JobState::Settled,
+        closed: Some(CloseReason::Completed),
         reason: String::new(),
         submitted_ms: 1,
         matched_ms: 2,

@@ -2,6 +2,7 @@
 
 use super::{JobState, Stage, failures};
 use crate::{
+    closing::CloseReason,
     context::Context,
     ids::{JobId, MachineId},
     leases, ledger, limits, market,
@@ -10,10 +11,12 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// Closes a job: what remains of its hold goes back, its machines go free, its leases end. Payments come before.
-pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobState, reason: &str) {
+/// `text` is for people.
+pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobState, reason: CloseReason, text: &str) {
     let Some(row) = state.jobs.get_mut(&job).filter(|row| !row.state.closed()) else { return };
     row.state = to;
-    row.reason = reason.to_owned();
+    row.closed = Some(reason);
+    row.reason = text.to_owned();
     row.closed_ms = ctx.now_ms;
     let owner = row.owner;
     for member in &mut row.members {
@@ -30,10 +33,10 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     for machine in busy {
         leases::end_all(state, ctx, machine, job);
     }
-    announce(ctx, job, to, reason);
+    announce(ctx, job, to, text);
 }
 
-fn announce(ctx: &mut Context, job: JobId, to: JobState, reason: &str) {
+fn announce(ctx: &mut Context, job: JobId, to: JobState, text: &str) {
     let kind = match to {
         JobState::Settled => "job.settled",
         JobState::Cancelled => "job.cancelled",
@@ -46,13 +49,14 @@ fn announce(ctx: &mut Context, job: JobId, to: JobState, reason: &str) {
         | JobState::Challenging
         | JobState::Verifying => "job.failed",
     };
-    let why = if reason.is_empty() { String::new() } else { format!(" {reason}") };
+    let why = if text.is_empty() { String::new() } else { format!(" {text}") };
     ctx.event(kind, job, format!("Job {job} is {}.{why}", to.as_str()));
 }
 
 /// A job's order waited too long and has left the book.
 pub(crate) fn order_lapsed(state: &mut State, ctx: &mut Context, job: JobId) {
-    close(state, ctx, job, JobState::Expired, "No machines that fit its order were offered in time.");
+    let text = "No machines that fit its order were offered in time.";
+    close(state, ctx, job, JobState::Expired, CloseReason::Expired, text);
 }
 
 /// Something of a job is due: its rent is over, or a stage has taken long enough. After the commit the rent no longer
@@ -63,11 +67,12 @@ pub(crate) fn on_due(state: &mut State, ctx: &mut Context, job: JobId) {
     let rent_over = ctx.now_ms > row.rent_end_ms();
     match (row.state, row.stage) {
         (JobState::Seeding | JobState::Training, _) if rent_over => {
-            close(state, ctx, job, JobState::Expired, "Its rent ended before it was trained.");
+            let text = "Its rent ended before it was trained.";
+            close(state, ctx, job, JobState::Expired, CloseReason::Expired, text);
         }
         (JobState::Training, Stage::Reducing) if stage_over => failures::on_reduce_due(state, ctx, job),
         (JobState::Verifying, _) if stage_over => {
-            close(state, ctx, job, JobState::Failed, "It was not verified in time.");
+            close(state, ctx, job, JobState::Failed, CloseReason::Undecided, "It was not verified in time.");
         }
         (
             JobState::Waiting

@@ -5,6 +5,7 @@ use super::{
     DETAIL_BYTES_MAX, FAILURES_MAX, JobRow, JobState, Stage, Standing, TrainLease, Vote, close, reduce, rounds,
 };
 use crate::{
+    closing::CloseReason,
     command::{FailureReason, TaskFailed},
     context::Context,
     expiry::Timer,
@@ -20,7 +21,8 @@ use crate::{
 pub(super) fn advance(state: &mut State, ctx: &mut Context, job: JobId) {
     let Some(row) = state.jobs.get(&job).filter(|row| row.state == JobState::Training) else { return };
     if row.members.iter().all(|member| matches!(member.standing, Standing::Left | Standing::Guilty)) {
-        return close(state, ctx, job, JobState::Failed, "None of its machines is left.");
+        let text = "None of its machines is left.";
+        return close(state, ctx, job, JobState::Failed, CloseReason::ProviderLost, text);
     }
     if row.active().next().is_none() {
         rejoin(state, ctx, job);

@@ -3,6 +3,7 @@
 
 use super::{JobRow, JobState, Made, REDUCE_MS_MAX, RoundRow, Stage, Standing, Vote, close, failures, rounds};
 use crate::{
+    closing::CloseReason,
     command::RoundReduced,
     context::Context,
     expiry::Timer,
@@ -91,8 +92,8 @@ pub(super) fn decide(state: &mut State, ctx: &mut Context, job: JobId) {
     let is_majority = |votes: usize| votes.saturating_mul(2) > members;
     let complaints: Vec<&String> = row.active().filter_map(|member| complaint(&member.vote)).collect();
     if let Some(detail) = complaints.first().filter(|_| is_majority(complaints.len())) {
-        let reason = format!("Its members found the data wrong: {detail}");
-        return close(state, ctx, job, JobState::Failed, &reason);
+        let text = format!("Its members found the data wrong: {detail}");
+        return close(state, ctx, job, JobState::Failed, CloseReason::BadInput, &text);
     }
     if members == 0 || row.active().any(|member| member.vote.is_none()) {
         return;
@@ -100,7 +101,8 @@ pub(super) fn decide(state: &mut State, ctx: &mut Context, job: JobId) {
     let votes_for = |made: &Made| row.active().filter(|member| agrees(&member.vote, made)).count();
     let winner = row.active().filter_map(|member| model(&member.vote)).find(|made| is_majority(votes_for(made)));
     let Some(made) = winner.cloned() else {
-        return close(state, ctx, job, JobState::Failed, "Its members disagree on the model and none has a majority.");
+        let text = "Its members disagree on the model and none has a majority.";
+        return close(state, ctx, job, JobState::Failed, CloseReason::Undecided, text);
     };
     let dissenters: Vec<MachineId> =
         row.active().filter(|member| !agrees(&member.vote, &made)).map(|member| member.machine).collect();

@@ -3,6 +3,7 @@
 use super::{JobRow, JobState, Member, NAME_BYTES_MAX, Stage, Standing, close};
 use crate::{
     beacon,
+    closing::CloseReason,
     command::{CancelJob, SubmitTraining},
     context::Context,
     expiry::Timer,
@@ -57,6 +58,7 @@ pub(crate) fn submit_training(state: &mut State, ctx: &mut Context, owner: Accou
         reason: format!("It waits for {} machines that fit its order.", cmd.order.machines),
         submitted_ms: ctx.now_ms,
         matched_ms: 0,
+        closed: None,
         closed_ms: 0,
         beacon: None,
         members: Vec::new(),
@@ -131,7 +133,7 @@ pub(crate) fn cancel_job(state: &mut State, ctx: &mut Context, owner: AccountId,
             Refusal::WrongState.into()
         }
         JobState::Waiting | JobState::Seeding | JobState::Training => {
-            close(state, ctx, cmd.job, JobState::Cancelled, "Its owner cancelled it.");
+            close(state, ctx, cmd.job, JobState::Cancelled, CloseReason::Buyer, "Its owner cancelled it.");
             Outcome::DONE
         }
         JobState::Challenging | JobState::Verifying => Refusal::WrongState.into(),

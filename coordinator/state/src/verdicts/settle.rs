@@ -2,6 +2,7 @@
 
 use super::ReplayState;
 use crate::{
+    closing::CloseReason,
     context::Context,
     effect::Cause,
     ids::{AccountId, JobId, MachineId},
@@ -49,7 +50,8 @@ pub(super) fn conclude(state: &mut State, ctx: &mut Context, job: JobId) {
         return;
     }
     let Some((accuracy, others)) = counted(state, job) else {
-        return jobs::close(state, ctx, job, JobState::Failed, "Its verifiers counted different right answers.");
+        let text = "Its verifiers counted different right answers.";
+        return jobs::close(state, ctx, job, JobState::Failed, CloseReason::Undecided, text);
     };
     for machine in others {
         jobs::mark_guilty(state, job, machine);
@@ -59,7 +61,7 @@ pub(super) fn conclude(state: &mut State, ctx: &mut Context, job: JobId) {
     row.accuracy = Some(accuracy);
     row.accepted = Some(true);
     pay(state, ctx, job);
-    jobs::close(state, ctx, job, JobState::Settled, "");
+    jobs::close(state, ctx, job, JobState::Settled, CloseReason::Completed, "");
 }
 
 /// What a strict majority of the verifiers' owners counted, and the machines that counted something else.

@@ -5,6 +5,7 @@ use matrixai_proto::v1;
 use matrixai_protocol::training::{challenge, challenged, leaf, merkle_root, optstate_hash};
 use matrixai_state::{
     Outcome, Task,
+    closing::CloseReason,
     ids::{Hash, JobId, MachineId},
     jobs::{JobState, Stage, Standing},
     money::{MAI, Money},
@@ -63,7 +64,8 @@ pub fn check_escrow(sim: &Sim, job: JobId) {
     sim.world.finish();
 }
 
-pub fn check_refunded(sim: &Sim, job: JobId) {
+pub fn check_refunded(sim: &Sim, job: JobId, reason: CloseReason) {
+    assert_eq!(sim.job(job).closed, Some(reason));
     check_escrow(sim, job);
     let hold = sim.world.state.hold(job).unwrap();
     assert_eq!((hold.paid, hold.refunded), (Money::ZERO, hold.held));

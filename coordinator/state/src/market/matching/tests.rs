@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    closing::CloseReason,
     command::{MakeOffer, PlaceOrder, SubmitTraining},
     ids::AccountId,
     jobs::JobState,
@@ -221,7 +222,7 @@ fn cancel_first(state: &mut State) -> Fresh {
     let mut ctx = context(state, u32::MAX);
     let open = state.jobs().find(|job| !job.state.closed()).map(|job| job.id);
     if let Some(job) = open {
-        jobs::close(state, &mut ctx, job, JobState::Cancelled, "");
+        jobs::close(state, &mut ctx, job, JobState::Cancelled, CloseReason::Buyer, "");
     }
     ctx.fresh
 }
