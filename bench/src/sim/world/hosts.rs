@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 /// A node looks for missing segments so often.
 const SEGMENTS_EVERY_US: Micros = 2_000_000;
+/// What a process says that finds a full disk, of the log or of other files.
+const NO_SPACE: [&str; 2] = ["no space left", "the disk is full"];
 
 impl World {
     pub(super) fn host(&mut self, node: u64) -> &mut Host {
@@ -60,6 +62,14 @@ impl World {
             Err(_) if host.flipped => {
                 host.gone = true;
                 self.coverage.point("flipped bit found at start");
+                Ok(())
+            }
+            // It says what it lacks and ends; whoever keeps it running starts it again.
+            Err(why) if host.disk.is_short() && NO_SPACE.iter().any(|text| why.contains(text)) => {
+                self.coverage.point("a start on a full disk was given up");
+                self.crash(node, false);
+                let pause = self.plan.down();
+                self.after(pause, Event::Restart { node });
                 Ok(())
             }
             Err(why) => Err(Violation {
