@@ -74,7 +74,7 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     pub(crate) region: Option<String>,
     /// What comes first: the lowest price of the speed is the default.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "price", "price-per-speed", "speed", "power"])]
+    #[arg(long, default_value = "auto", value_parser = ["auto", "price", "price-per-speed", "speed", "power", "reliability"])]
     pub(crate) sort: String,
     /// Page, from 1.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -111,6 +111,22 @@ async fn suggest(desk: &Desk, machine: &str) -> Result<()> {
     Ok(())
 }
 
+/// `98.51 % of 67`; `--` while nothing is counted.
+fn reliability_text(of: Option<v1::Reliability>) -> String {
+    let v1::Reliability { completed, failed } = of.unwrap_or_default();
+    match completed.saturating_add(failed) {
+        0 => "--".to_owned(),
+        all => format!("{:.2} % of {all}", completed as f64 * 100.0 / all as f64),
+    }
+}
+
+fn reliability_value(of: Option<v1::Reliability>) -> Value {
+    let v1::Reliability { completed, failed } = of.unwrap_or_default();
+    let all = completed.saturating_add(failed);
+    let share = (all > 0).then(|| completed as f64 / all as f64);
+    json!({ "completed": completed, "failed": failed, "share": share })
+}
+
 /// An amount in MAI; none for one that the wire left out.
 fn known(amount: &str) -> Option<String> {
     (!amount.is_empty()).then(|| wire_mai(amount))
@@ -127,7 +143,7 @@ fn offer_value(offer: &v1::Offer) -> Value {
     json!({
         "offer": hex::encode(&offer.id), "machine": hex::encode(&offer.machine), "owner": hex::encode(&offer.owner),
         "price_per_hour": wire_mai(&offer.price_per_hour), "min_s": offer.duration_min_s, "max_s": offer.duration_max_s,
-        "expires_ms": offer.expires_ms, "status": offer.status,
+        "expires_ms": offer.expires_ms, "status": offer.status, "reliability": reliability_value(offer.reliability),
     })
 }
 
@@ -139,11 +155,12 @@ fn offers_table(offers: &[v1::Offer]) -> String {
             wire_mai(&offer.price_per_hour),
             format!("{}–{} s", offer.duration_min_s, offer.duration_max_s),
             offer.status.clone(),
+            reliability_text(offer.reliability),
             short(&offer.owner),
         ]
     };
     let rows: Vec<Vec<String>> = offers.iter().map(row).collect();
-    output::table(&["offer", "machine", "MAI/h", "rent", "status", "owner"], &rows)
+    output::table(&["offer", "machine", "MAI/h", "rent", "status", "reliability", "owner"], &rows)
 }
 
 /// Both sides, the best of each first.

@@ -143,6 +143,8 @@ fn machine(state: &State, row: &MachineRow) -> v1::Machine {
         units_lost: power.units_lost,
         round_trip_us: row.round_trip_us,
         enrolled_ms: row.enrolled_ms,
+        reliability: Some(market::reliability(row.reliability)),
+        owner_reliability: Some(market::reliability(state.conduct(row.owner).seller)),
     }
 }
 

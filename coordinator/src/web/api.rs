@@ -142,8 +142,15 @@ fn machine(machine: v1::Machine) -> Value {
         "units_accepted": machine.units_accepted,
         "units_lost": machine.units_lost,
         "round_trip_us": machine.round_trip_us,
+        "reliability": reliability(machine.reliability),
+        "owner_reliability": reliability(machine.owner_reliability),
         "enrolled_ms": machine.enrolled_ms,
     })
+}
+
+fn reliability(of: Option<v1::Reliability>) -> Value {
+    let v1::Reliability { completed, failed } = of.unwrap_or_default();
+    json!({ "completed": completed, "failed": failed })
 }
 
 fn offer(offer: v1::Offer) -> Value {

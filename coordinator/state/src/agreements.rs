@@ -15,6 +15,7 @@ use crate::{
     market::{self, MatchedMachine, OrderRow},
     money::Money,
     outcome::{Outcome, Refusal},
+    reliability,
     state::State,
 };
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,7 @@ fn close(state: &mut State, ctx: &mut Context, agreement: AgreementId, reason: C
     let AgreementRow { buyer, seller, machine, end_ms, held, paid, fees: fee, .. } = *row;
     state.timers.remove(&(end_ms, Timer::Agreement(agreement)));
     orders::settle(state, ctx, Settlement { agreement, buyer, seller, held, paid, fee });
+    reliability::agreement_closed(state, machine, seller, buyer, reason);
     if let Some(row) = state.machines.get_mut(&machine) {
         row.agreement = None;
     }

@@ -53,6 +53,7 @@ mod part;
 pub mod plants;
 pub mod power;
 mod registry;
+pub mod reliability;
 pub mod roots;
 pub mod rules;
 mod slots;

@@ -7,6 +7,7 @@ use crate::{
     ids::{AccountId, AgreementId, JobId, Key, MachineId, UnitId},
     leases, market,
     outcome::{Detail, Outcome, Refusal},
+    reliability::Reliability,
     state::{KeyOwner, State},
 };
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ pub struct MachineRow {
     pub job: Option<JobId>,
     /// Or the agreement that it is rented under.
     pub agreement: Option<AgreementId>,
+    /// What it completed under both, and what failed by its fault.
+    pub reliability: Reliability,
     /// What its compute slot does. Granted and freed by `leases.rs` only.
     pub slot: Option<Slot>,
 }
@@ -183,6 +186,7 @@ pub(crate) fn enrol(state: &mut State, ctx: &mut Context, owner: AccountId, cmd:
         suspended: false,
         job: None,
         agreement: None,
+        reliability: Reliability::default(),
         slot: None,
     };
     state.by_memory.insert((row.inventory.ram_bytes, id), owner);

@@ -11,6 +11,7 @@ use crate::{
     money::Money,
     outcome::Outcome,
     power::{PowerRow, SPEED_SAMPLES, SpeedRow},
+    reliability::Reliability,
     state::State,
 };
 use matrixai_protocol::drilling::Kernel;
@@ -35,6 +36,7 @@ pub fn machine(state: &mut State, owner: AccountId, number: u64) -> MachineId {
         suspended: false,
         job: None,
         agreement: None,
+        reliability: Reliability::default(),
         slot: None,
     };
     let speed = SpeedRow { samples: vec![1_000_000_000; SPEED_SAMPLES], verified: SPEED_SAMPLES as u32 };

@@ -46,6 +46,7 @@ use crate::{
     plants::{Plant, planted},
     power::PowerRow,
     registry::{Place, Record, Registry},
+    reliability::Conduct,
     roots::{self, EpochRow},
     rules,
     table::Table,
@@ -223,7 +224,7 @@ state! {
         online: Table<MachineId, ()>,
         by_memory: Table<(u64, MachineId), AccountId>,
         // The market. `machine_offers`: open and rented ones. `rented`: under which offer a machine works. `backlog`: what
-        // matching has not come to yet, in the order of its turns.
+        // matching has not come to yet, in the order of its turns. `conduct`: of accounts that bought or sold.
         offers: Table<OfferId, OfferRow>,
         book: Table<OfferKey, OfferId>,
         machine_offers: Table<(MachineId, OfferId), ()>,
@@ -232,6 +233,7 @@ state! {
         backlog: Table<u64, Fresh, 4>,
         agreements: Table<AgreementId, AgreementRow>,
         trades: Table<u64, TradeRow>,
+        conduct: Table<AccountId, Conduct>,
         // Idempotency and time.
         windows: Windows,
         rates: Table<Key, RateRow>,

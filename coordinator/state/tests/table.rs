@@ -41,6 +41,7 @@ scenarios![
     offers,
     orders,
     payouts,
+    reliability,
     roots,
     rules,
     standalone,

@@ -1,6 +1,6 @@
 //! `market list`: machines that can be rented now, ranked and filtered, or every machine there is.
 
-use super::{all_offers, known, machines, split_speed};
+use super::{all_offers, known, machines, reliability_text, reliability_value, split_speed};
 use crate::{
     args::ListArgs,
     client::ask,
@@ -12,8 +12,8 @@ use crate::{
 use matrixai_proto::v1;
 use serde_json::{Value, json};
 
-const HEAD: [&str; 8] =
-    ["machine", "status", "fgemm (measured)", "ut", "MAI/h", "CPU (claimed)", "RAM (claimed)", "owner"];
+const HEAD: [&str; 9] =
+    ["machine", "status", "fgemm (measured)", "ut", "reliability", "MAI/h", "CPU (claimed)", "RAM (claimed)", "owner"];
 
 /// Machines that can be rented now, a page of them.
 pub(super) async fn search(desk: &Desk, args: &ListArgs) -> Result<()> {
@@ -82,6 +82,7 @@ fn machine_row(machine: &v1::Machine, price: String) -> Vec<String> {
         machine.status.clone(),
         split_speed(machine).map_or_else(|| "unmeasured".to_owned(), |speed| output::speed(speed.ops_per_s)),
         format!("{:.6}", output::ut(&machine.drilling_micro_ut) + output::ut(&machine.training_micro_ut)),
+        reliability_text(machine.reliability),
         price,
         format!("{} × {}", inventory.cores, inventory.cpu_model),
         format!("{:.1} GiB", inventory.ram_bytes as f64 / f64::from(1 << 30)),
@@ -100,6 +101,7 @@ fn machine_value(machine: &v1::Machine, price: Option<String>) -> Value {
         })).collect::<Vec<_>>(),
         "ut": output::ut(&machine.drilling_micro_ut) + output::ut(&machine.training_micro_ut),
         "units_accepted": machine.units_accepted, "units_lost": machine.units_lost,
+        "reliability": reliability_value(machine.reliability), "owner_reliability": reliability_value(machine.owner_reliability),
         "claimed": {
             "cpu_model": inventory.cpu_model, "cores": inventory.cores, "isa": inventory.isa, "ram_bytes": inventory.ram_bytes,
             "disk_bytes": inventory.disk_bytes, "os": inventory.os, "region": inventory.region,

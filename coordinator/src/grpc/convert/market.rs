@@ -12,20 +12,21 @@ use matrixai_state::{
         listing::{Listed, Suggestion, quantile},
     },
     money::Money,
+    reliability::Reliability,
 };
 use std::cmp::Reverse;
 
 /// The open offers in the book's order, or all there ever were, newest first.
 pub(crate) fn offers(state: &State, all: bool) -> Vec<v1::Offer> {
     if !all {
-        return state.open_offers().take(WHOLE_LIST_MAX).map(offer).collect();
+        return state.open_offers().take(WHOLE_LIST_MAX).map(|row| offer(state, row)).collect();
     }
     let mut rows: Vec<&OfferRow> = state.offers().collect();
     rows.sort_unstable_by_key(|row| Reverse(row.sequence));
-    rows.into_iter().take(WHOLE_LIST_MAX).map(offer).collect()
+    rows.into_iter().take(WHOLE_LIST_MAX).map(|row| offer(state, row)).collect()
 }
 
-fn offer(row: &OfferRow) -> v1::Offer {
+fn offer(state: &State, row: &OfferRow) -> v1::Offer {
     v1::Offer {
         id: row.id.0.to_vec(),
         machine: row.machine.0.to_vec(),
@@ -36,7 +37,12 @@ fn offer(row: &OfferRow) -> v1::Offer {
         expires_ms: row.expires_ms,
         status: row.status.as_str().to_owned(),
         made_ms: row.made_ms,
+        reliability: state.machine(row.machine).map(|machine| reliability(machine.reliability)),
     }
+}
+
+pub(super) fn reliability(of: Reliability) -> v1::Reliability {
+    v1::Reliability { completed: of.completed, failed: of.failed }
 }
 
 /// The newest trades, newest first.
@@ -77,7 +83,7 @@ pub(crate) fn orders(state: &State, account: Option<[u8; 20]>, all: bool) -> v1:
 /// A machine that can be rented, with its offer.
 pub(crate) fn listing(state: &State, listed: &Listed<'_>) -> v1::Listing {
     v1::Listing {
-        offer: Some(offer(listed.offer)),
+        offer: Some(offer(state, listed.offer)),
         machine: Some(super::machine(state, listed.machine)),
         price_of_speed: listed.price_of_speed.map(|price| price.to_string()).unwrap_or_default(),
     }

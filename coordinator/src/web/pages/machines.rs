@@ -103,6 +103,8 @@ fn one(machine: &v1::Machine, running: Option<&(String, u32)>) -> Html {
         ("Power by drilling", &units::ut(&machine.drilling_micro_ut)),
         ("Power by training", &units::ut(&machine.training_micro_ut)),
         ("Units", &format!("{} accepted, {} lost", machine.units_accepted, machine.units_lost)),
+        ("Reliability", &reliability(machine.reliability)),
+        ("Its owner's", &reliability(machine.owner_reliability)),
         ("Enrolled", &moment(machine.enrolled_ms)),
     ]);
     let now = running.map(|(task, done_e6)| {
@@ -123,6 +125,15 @@ fn model(machine: &v1::Machine) -> String {
     let Some(claimed) = &machine.inventory else { return "–".to_owned() };
     let cores = if claimed.cores == 1 { "core" } else { "cores" };
     format!("{}, {} {cores}", claimed.cpu_model, claimed.cores)
+}
+
+/// Of what was completed and what failed by its side's fault; `--` while there is neither.
+fn reliability(of: Option<v1::Reliability>) -> String {
+    let v1::Reliability { completed, failed } = of.unwrap_or_default();
+    match completed.saturating_add(failed) {
+        0 => "--".to_owned(),
+        all => format!("{:.2} % of {all}", completed as f64 * 100.0 / all as f64),
+    }
 }
 
 fn round_trip(us: u64) -> String {

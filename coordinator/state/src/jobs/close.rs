@@ -5,7 +5,7 @@ use crate::{
     closing::CloseReason,
     context::Context,
     ids::{JobId, MachineId},
-    leases, ledger, limits, market,
+    leases, ledger, limits, market, reliability,
     state::State,
 };
 use std::collections::BTreeSet;
@@ -26,6 +26,7 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     let members: Vec<MachineId> = row.members.iter().map(|member| member.machine).collect();
     let verifiers = state.replays_of(job).filter_map(|replay| replay.verifier);
     let busy: BTreeSet<MachineId> = members.iter().copied().chain(verifiers).collect();
+    reliability::job_closed(state, job);
     limits::closed(state, owner);
     market::end_order(state, job.into());
     ledger::refund(state, ctx, job);

@@ -50,7 +50,8 @@ impl Described for Rows<'_> {
                 let power = self.power?;
                 Number::ratio(power.drilling_micro_ut.saturating_add(power.training_micro_ut), MICRO)
             }
-            NumberAttribute::GpuRam | NumberAttribute::Reliability => None,
+            NumberAttribute::Reliability => self.machine?.reliability.share(),
+            NumberAttribute::GpuRam => None,
         }
     }
 
@@ -74,7 +75,11 @@ impl Described for Rows<'_> {
         };
         let from = match attribute {
             Attribute::Number(
-                NumberAttribute::Price | NumberAttribute::RentMin | NumberAttribute::RentMax | NumberAttribute::Power,
+                NumberAttribute::Price
+                | NumberAttribute::RentMin
+                | NumberAttribute::RentMax
+                | NumberAttribute::Power
+                | NumberAttribute::Reliability,
             )
             | Attribute::Text(TextAttribute::Owner | TextAttribute::Machine) => Provenance::Ledger,
             Attribute::Number(
@@ -82,8 +87,7 @@ impl Described for Rows<'_> {
                 | NumberAttribute::SpeedFgemm
                 | NumberAttribute::SpeedMemwalk
                 | NumberAttribute::SpeedQmlp
-                | NumberAttribute::GpuRam
-                | NumberAttribute::Reliability,
+                | NumberAttribute::GpuRam,
             ) => Provenance::Measured,
             Attribute::Number(NumberAttribute::Cores | NumberAttribute::Ram | NumberAttribute::Disk)
             | Attribute::Text(TextAttribute::Cpu | TextAttribute::Os | TextAttribute::Region) => Provenance::Claimed,

@@ -41,16 +41,19 @@ pub enum Ranking {
     Speed,
     /// The most computing power ever earned.
     Power,
+    /// The highest reliability; machines of which nothing is counted yet behind all others.
+    Reliability,
 }
 
 impl Ranking {
     /// All of them with their names on the wire. That of the price of a speed is the automatic one.
-    pub const ALL: [(&'static str, Ranking); 5] = [
+    pub const ALL: [(&'static str, Ranking); 6] = [
         ("auto", Ranking::Auto),
         ("price", Ranking::Price),
         ("price-per-speed", Ranking::Auto),
         ("speed", Ranking::Speed),
         ("power", Ranking::Power),
+        ("reliability", Ranking::Reliability),
     ];
 
     /// The ranking of a name.
@@ -133,6 +136,7 @@ impl State {
             Ranking::Price => {}
             Ranking::Speed => listed.sort_by_key(|of| Reverse(of.speed)),
             Ranking::Power => listed.sort_by_key(|of| Reverse(self.earned(of.machine.id))),
+            Ranking::Reliability => listed.sort_by_key(|of| Reverse(of.machine.reliability.share())),
         }
         listed
     }

@@ -6,6 +6,7 @@ use crate::{
     machines::Gpu,
     market::{OfferStatus, TradeRow, book::OfferKey, matching::tests::empty},
     power::{PowerRow, SpeedRow},
+    reliability::Reliability,
 };
 use matrixai_protocol::drilling::Kernel;
 
@@ -32,6 +33,7 @@ fn machine(state: &mut State, number: u8, speed: u64, inventory: Inventory) {
         suspended: false,
         job: None,
         agreement: None,
+        reliability: Reliability::default(),
         slot: None,
     };
     state.machines.insert(id(number), row);
@@ -81,12 +83,16 @@ fn three() -> State {
 
 #[test]
 fn machines_are_ranked_by_what_is_asked_for() {
-    let state = three();
+    let mut state = three();
+    for (machine, completed, failed) in [(1, 3, 1), (3, 0, 1)] {
+        state.machines.get_mut(&id(machine)).unwrap().reliability = Reliability { completed, failed };
+    }
     let by = |ranking| found(&state, &Search { ranking, ..Search::default() });
     assert_eq!(by(Ranking::Auto), [(2, 20), (1, 7), (3, 1)], "20 for 4,000 is less than 7 for 1,000; none is last");
     assert_eq!(by(Ranking::Price), [(3, 1), (1, 7), (2, 20)], "each machine once, with its cheapest offer");
     assert_eq!(by(Ranking::Speed), [(2, 20), (1, 7), (3, 1)]);
     assert_eq!(by(Ranking::Power), [(2, 20), (1, 7), (3, 1)]);
+    assert_eq!(by(Ranking::Reliability), [(1, 7), (3, 1), (2, 20)], "of 2 nothing is known, of 3 nothing good");
     let cheapest = state.search(&Search::default())[1];
     // 10¹⁵ operations at 3,600,000 an hour take 277,777,777.8 hours.
     assert_eq!(cheapest.price_of_speed, Some(money(1_944_444_445)));

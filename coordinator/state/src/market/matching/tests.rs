@@ -10,6 +10,7 @@ use crate::{
     market::{self, OrderTerms},
     outcome::Outcome,
     power::{PowerRow, SpeedRow},
+    reliability::Reliability,
 };
 use matrixai_proto::v1;
 use matrixai_protocol::{drilling::Kernel, spec::TrainingSpec};
@@ -62,6 +63,7 @@ pub(in crate::market) fn market_of(owners: &[u8]) -> State {
             suspended: false,
             job: None,
             agreement: None,
+            reliability: Reliability::default(),
             slot: None,
         };
         state.by_memory.insert((row.inventory.ram_bytes, id), owner);

@@ -55,7 +55,7 @@ attributes! {
         SpeedQmlp = "speed.qmlp",
         /// Computing power ever earned, ut.
         Power = "power",
-        /// Share of its jobs that it completed, of those and the ones it failed; undefined until that is counted.
+        /// What it completed, of that and what failed by its fault; undefined while nothing is counted.
         Reliability = "reliability",
     }
 }

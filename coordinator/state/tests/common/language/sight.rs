@@ -1,7 +1,10 @@
 //! What a scenario sees: fields of a row by name, and the movements of the last entry.
 
 use super::{Args, World, market, words::plain};
-use matrixai_state::ids::{CampaignId, HoldId, OfferId, UnitId};
+use matrixai_state::{
+    ids::{CampaignId, HoldId, OfferId, UnitId},
+    reliability::Reliability,
+};
 use std::collections::BTreeMap;
 
 /// `see account alice balance=95MAI`: fields of a row by name.
@@ -17,11 +20,15 @@ pub fn see(world: &World, rest: &str, place: &str) {
             fields.insert("held", row.held.to_string());
             fields.insert("holds", row.holds.to_string());
             fields.insert("role", row.role_name().to_owned());
+            let conduct = world.state.conduct(world.account(name));
+            fields.insert("seller", reliability(conduct.seller));
+            fields.insert("buyer", reliability(conduct.buyer));
         }
         "machine" => {
             let row = world.state.machine(world.machine(name)).unwrap_or_else(|| panic!("{place}: no machine"));
             fields.insert("status", row.status().to_owned());
             fields.insert("rtt", row.round_trip_us.to_string());
+            fields.insert("reliability", reliability(row.reliability));
         }
         "offer" => {
             let row = world.state.offer(OfferId(world.named(name))).unwrap_or_else(|| panic!("{place}: no offer"));
@@ -89,6 +96,11 @@ pub fn see(world: &World, rest: &str, place: &str) {
         let seen = fields.get(name).unwrap_or_else(|| panic!("{place}: {what} has no {name}"));
         assert_eq!(*seen, plain(wanted), "{place}: {name}");
     }
+}
+
+/// `0.75(3/1)`: the share, what was completed and what failed; `--` while nothing is counted.
+fn reliability(of: Reliability) -> String {
+    of.share().map_or_else(|| "--".to_owned(), |share| format!("{share}({}/{})", of.completed, of.failed))
 }
 
 fn contains(row: &impl std::fmt::Debug, args: &Args<'_>) {
