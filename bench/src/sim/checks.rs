@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod durable;
 pub mod election;
+pub mod keys;
 pub mod lease;
 pub mod linear;
 pub mod log;
@@ -74,6 +75,8 @@ pub struct Checks {
     pub money: money::Money,
     /// Nothing paid twice.
     pub pay: pay::Pay,
+    /// A replaced key is dead.
+    pub keys: keys::Keys,
     /// Only the holder of a lease reports under it.
     pub lease: lease::Lease,
     /// Nothing acknowledged is lost.
@@ -97,6 +100,7 @@ impl Checks {
         self.time.applied(first, true_ms)?;
         self.money.applied(first)?;
         self.pay.applied(first)?;
+        self.keys.applied(first, said)?;
         self.lease.applied(first, said)
     }
 

@@ -55,6 +55,16 @@ pub fn genesis(nodes: u64) -> Vec<u8> {
         machine_timeout_ms: MACHINE_TIMEOUT_MS,
         epoch_beats: EPOCH_BEATS,
         created_ms: START_MS,
+        // An epoch takes 12 s: the emission halves some eight times in a seed.
+        economy: Some(v1::Economy {
+            emission: (100 * MAI + 1).to_string(),
+            halving_epochs: 2,
+            subsidy_bp: 2_500,
+            campaign_bp: 3_333,
+            burn_bp: 2_000,
+            issuer: key("issuer", 0).to_vec(),
+            issue_max: (300 * MAI).to_string(),
+        }),
         ..Default::default()
     }
     .encode_to_vec()

@@ -1,7 +1,8 @@
 //! Who asks for what: tellers move money among watched accounts, owners offer machines, buyers order trainings and machines, an admin
-//! publishes drills, and strangers, machines and coordinators say whatever comes to mind. Legal and not; the weights are
+//! publishes drills, wanderers change their keys, and strangers, machines and coordinators say whatever comes to mind. Legal and not; the weights are
 //! such that commands are mostly answered "done" and every kind of refusal turns up in a campaign.
 
+mod keys;
 mod mischief;
 mod renting;
 mod staff;
@@ -90,7 +91,10 @@ impl People {
         let buyers = (0..BUYERS).map(|at| begin(found::key("buyer", at), vec![create(), draw(900 * MAI)]));
         let owners = (0..self.machines).map(|at| begin(found::key("owner", at), vec![create(), self.enrol(at, 1)]));
         let campaign = begin(found::key("admin", 0), vec![self.campaign(12, 3, 0)]);
-        tellers.chain(buyers).chain(owners).chain([campaign]).collect()
+        let wanderers = Self::wanderers(now_ms).into_iter();
+        let wanderers =
+            wanderers.map(|request| Request { patient: true, expires_ms: now_ms + 10 * LIFE_MS, ..request });
+        tellers.chain(buyers).chain(owners).chain(wanderers).chain([campaign]).collect()
     }
 
     /// Offers, once machines can be offered.
@@ -147,7 +151,8 @@ impl People {
                 let amount = self.amount();
                 Self::plain(key, vec![Kind::FaucetDraw(v1::FaucetDraw { amount })], now_ms)
             }
-            64..68 => self.administer(state),
+            64..69 => self.administer(state),
+            69..72 => self.wandering(state),
             _ => self.mischief(state, newest),
         }
     }

@@ -118,7 +118,7 @@ impl People {
     fn policy(&mut self) -> Action {
         let (buyer, owner) = (self.rng.below(BUYERS), self.rng.below(self.machines));
         let (buyer, owner) = (self.account(&found::key("buyer", buyer)), self.account(&found::key("owner", owner)));
-        match self.rng.below(9) {
+        match self.rng.below(13) {
             0 => Action::SetFee(v1::SetFee { fee_bp: *self.rng.pick(&[0, 100, 250, 10_000, 20_000]) }),
             1 | 2 => {
                 let account = self.rng.pick(&[buyer, owner]).0.to_vec();
@@ -140,10 +140,31 @@ impl People {
                 };
                 Action::PublishCampaign(campaign)
             }
+            8..12 => self.deed(owner.0.to_vec()),
             _ => {
                 let amounts = [0, 0, 1, u128::from(self.rng.below(1 << 30)), 2 * MAI];
                 let amount = self.rng.pick(&amounts).to_string();
                 Action::SetMinimumBalance(v1::SetMinimumBalance { amount })
+            }
+        }
+    }
+
+    /// Money issued, redeemed or granted, against references of which some were used before.
+    fn deed(&mut self, to: Vec<u8>) -> Action {
+        let reference = match self.rng.below(20) {
+            0 => String::new(),
+            number => format!("reference {}", number * 10 + self.rng.below(10)),
+        };
+        let amount = match self.rng.below(6) {
+            0 => self.amount(),
+            _ => self.rng.between(1, 40_000_000_000).to_string(),
+        };
+        match self.rng.below(3) {
+            0 => Action::Issue(v1::Issue { amount, reference }),
+            1 => Action::Redeem(v1::Redeem { amount, reference }),
+            _ => {
+                let budget = (*self.rng.pick(&["treasury", "subsidy", "campaigns", "vault"])).to_owned();
+                Action::Grant(v1::Grant { budget, to, amount, reference })
             }
         }
     }
