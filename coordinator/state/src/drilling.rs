@@ -287,11 +287,14 @@ pub(crate) fn publish(state: &mut State, ctx: &mut Context, cmd: &PublishCampaig
 /// A machine's commitment: ends its lease, and with it the time that is measured.
 pub(crate) fn commit_unit(state: &mut State, ctx: &mut Context, machine: MachineId, cmd: &CommitUnit) -> Outcome {
     let Some(unit) = state.units.get_mut(&cmd.unit) else { return Refusal::UnknownUnit.into() };
+    let decided = unit.state.decided();
     let Some(replica) = unit.replica_mut(machine) else { return Refusal::NotAMember.into() };
     if replica.attempt != cmd.attempt && !planted(Plant::AttemptUnchecked) {
         return Refusal::StaleAttempt.into();
     }
     match replica.state {
+        // Nothing is left to commit to: its lease ended with the verdict.
+        ReplicaState::Waiting | ReplicaState::Leased if decided => return Refusal::UnitClosed.into(),
         ReplicaState::Leased => {}
         ReplicaState::Waiting => return Refusal::NotGranted.into(),
         ReplicaState::Forfeited => return Refusal::StaleAttempt.into(),
