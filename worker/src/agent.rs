@@ -11,7 +11,7 @@ mod task;
 mod tests;
 
 pub use outbox::{CommandId, FAILED_PART, Report, Verdict};
-pub use task::{Assignment, Drill, Open, Reduce, Replay, Reveal, State, Task, Train, Turn};
+pub use task::{Assignment, Begin, Drill, Open, Reduce, Replay, Reveal, State, Task, Train, Turn};
 
 use outbox::{Outbox, Settled};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -66,7 +66,7 @@ pub enum Action {
     Run(Assignment),
     /// Stop it; `Finished` still follows.
     Cancel { key: String },
-    /// Look a secret up; `Recalled` must follow.
+    /// Answer what needs no computing, with a secret of the journal if it asks for one; `Recalled` must follow.
     Recall(Assignment),
     /// Sign and send under this id. It may get lost.
     Send { id: CommandId, report: Report },
@@ -115,7 +115,7 @@ pub struct Agent {
     /// By turn and arrival.
     queue: BTreeMap<(Turn, u64), Queued>,
     running: Option<Running>,
-    /// Reveals and openings that the journal is asked about.
+    /// Reveals, openings and beginnings that are being answered.
     recalling: BTreeSet<String>,
     finished: BTreeSet<String>,
     finished_order: VecDeque<String>,

@@ -3,7 +3,7 @@
 //! A coordinator is not trusted blindly: what it sends is checked against the same limits that the ledger keeps, so that
 //! no message can make this worker allocate or index beyond them.
 
-use crate::agent::{Assignment, Drill, Open, Reduce, Replay, Report, Reveal, State, Task, Train, Verdict};
+use crate::agent::{Assignment, Begin, Drill, Open, Reduce, Replay, Report, Reveal, State, Task, Train, Verdict};
 use matrixai_proto::v1::{self, assignment::Task as Wire, command::Kind};
 use matrixai_protocol::{
     drilling::{Kernel, Workload, WorkloadError},
@@ -52,6 +52,7 @@ pub fn assignment(wire: v1::Assignment) -> Result<Assignment, BadAssignment> {
             round: open.round,
             virtual_worker: open.virtual_worker,
         }),
+        Wire::Begin(begin) => Task::Begin(Begin { agreement: bytes("agreement", &begin.agreement)? }),
     };
     Ok(Assignment { key: wire.key, deadline_ms: wire.deadline_ms, task })
 }

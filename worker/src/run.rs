@@ -120,7 +120,9 @@ async fn perform(job: &Job, task: &Task) -> Result<(), Failure> {
         Task::Train(train) => train::run(job, train).await,
         Task::Reduce(reduce) => reduce::run(job, reduce).await,
         Task::Replay(replay) => replay::run(job, replay).await,
-        Task::Reveal(_) | Task::Open(_) => Err(Failure::Internal("the journal answers these".to_owned())),
+        Task::Reveal(_) | Task::Open(_) | Task::Begin(_) => {
+            Err(Failure::Internal("these are answered at once".to_owned()))
+        }
     }
 }
 
@@ -139,7 +141,9 @@ fn end(assignment: &Assignment, result: Result<(), Failure>) -> End {
         Task::Replay(replay) => (&replay.context, replay.attempt, false),
         // A reduction has no lease, hence no attempt.
         Task::Reduce(reduce) => (&reduce.context, 0, true),
-        Task::Drill(_) | Task::Reveal(_) | Task::Open(_) => return End::Failed { report: None, retry: false },
+        Task::Drill(_) | Task::Reveal(_) | Task::Open(_) | Task::Begin(_) => {
+            return End::Failed { report: None, retry: false };
+        }
     };
     let failed = v1::TaskFailed {
         job: context.job.to_vec(),
@@ -249,7 +253,7 @@ fn salt() -> Result<[u8; 32], Failure> {
     matrixai_proto::envelope::random().map_err(|_| Failure::Internal("the system gives no random bytes".to_owned()))
 }
 
-/// The report that opens a secret: for a reveal or an opening.
+/// The report of what needs no computing: what opens a secret, or that an agreement has begun.
 pub(crate) fn opening(assignment: &Assignment, journal: &Journal) -> Option<Report> {
     let (subject, command): (_, fn(&Task, Secret) -> Option<Kind>) = match &assignment.task {
         Task::Reveal(reveal) => (Subject::Unit(reveal.unit), drill::reveal),
@@ -257,7 +261,11 @@ pub(crate) fn opening(assignment: &Assignment, journal: &Journal) -> Option<Repo
             let (job, round, virtual_worker) = (open.job, open.round, open.virtual_worker);
             (Subject::Segment { job, round, virtual_worker }, train::open)
         }
-        _ => return None,
+        Task::Begin(begin) => {
+            let started = v1::AgreementStarted { agreement: begin.agreement.to_vec() };
+            return Some(convert::report(&assignment.key, 0, Kind::AgreementStarted(started)));
+        }
+        Task::Drill(_) | Task::Train(_) | Task::Reduce(_) | Task::Replay(_) => return None,
     };
     let secret = match journal.secret(&subject) {
         Ok(secret) => secret?,

@@ -191,7 +191,7 @@ impl People {
         let command = match (self.rng.below(8), offer) {
             (0, Some(offer)) => Kind::WithdrawOffer(v1::WithdrawOffer { offer: offer.id.0.to_vec() }),
             (1, _) if self.rng.one_in(12) => Kind::RevokeMachine(v1::RevokeMachine { machine: own.0.to_vec() }),
-            (2, _) => Kind::MachineLost(v1::MachineLost { machine: own.0.to_vec() }),
+            (2, _) => Kind::MachineLost(v1::MachineLost { machine: own.0.to_vec(), silent_ms: 0 }),
             _ => {
                 let price = u128::from(self.rng.between(1, 4)) * MAI;
                 self.offer(number, price, now_ms)

@@ -216,7 +216,7 @@ impl Worker {
             Task::Drill(drill) => drill.workload.ops(),
             Task::Train(train) => train.context.spec.task_ops(),
             Task::Replay(replay) => replay.context.spec.task_ops(),
-            Task::Reduce(_) | Task::Reveal(_) | Task::Open(_) => 0,
+            Task::Reduce(_) | Task::Reveal(_) | Task::Open(_) | Task::Begin(_) => 0,
         };
         let each_us = REDUCE_US + ops * 1_000_000 / self.ops_per_s * self.habits.slow;
         let mut at_us = 0;

@@ -109,8 +109,16 @@ pub(crate) enum OrderVerb {
     },
     /// Take a waiting order back; what it has led to goes on.
     Cancel { order: String },
-    /// End an agreement, as its buyer or its seller: what was earned is paid, the rest goes back.
+    /// End an agreement, as its buyer or its seller: what was earned is paid, the rest goes back. The buyer also pays for what
+    /// is left of the hour that has begun.
     End { agreement: String },
+    /// Rent a machine for longer, at the agreement's own price.
+    Renew {
+        agreement: String,
+        /// For how much longer, e.g. 90s, 30min or 2h.
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        for_s: u64,
+    },
     /// Waiting orders and running agreements of the signing account.
     List {
         /// Of everybody.
@@ -148,7 +156,38 @@ pub(crate) struct OrderArgs {
     /// This offer or nothing, now.
     #[arg(long)]
     pub(crate) offer: Option<String>,
+    /// Seconds after a match within which a machine must begin; otherwise it is given back, for nothing.
+    #[arg(long, default_value_t = 120)]
+    pub(crate) start_s: u64,
+    /// Seconds for which a machine may stay away; then what is left of its time is ordered again, of another owner.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) away_s: u64,
     /// What each machine must be, e.g. 'cores >= 8 && speed.fgemm > 40e9' (docs/QUERIES.md).
     #[arg(long = "where", value_name = "QUERY", default_value = "")]
     pub(crate) query: String,
+}
+
+/// A time such as `90s`, `30min` or `2h`, in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        _ => return Err("a time is a number with s, min or h, such as 2h".to_owned()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.ok_or_else(|| "that is no number, or too long a time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!([seconds("90s"), seconds("30min"), seconds("2h")], [Ok(90), Ok(1_800), Ok(7_200)]);
+        assert!(["", "2", "h", "2d", "-1h", "18446744073709551615h"].map(seconds).iter().all(Result::is_err));
+    }
 }

@@ -37,6 +37,10 @@ pub(crate) async fn run(desk: &Desk, verb: OrderVerb) -> Result<()> {
             let end = v1::EndAgreement { agreement: convert::id(&agreement)? };
             desk.submit(Kind::EndAgreement(end), "ended").await
         }
+        OrderVerb::Renew { agreement, for_s } => {
+            let renew = v1::RenewAgreement { agreement: convert::id(&agreement)?, duration_s: for_s };
+            desk.submit(Kind::RenewAgreement(renew), "renewed").await
+        }
         OrderVerb::List { everybody, all } => list(desk, everybody, all).await,
     }
 }
@@ -53,6 +57,8 @@ async fn place(desk: &Desk, args: OrderArgs) -> Result<()> {
         immediate: args.now,
         offer: args.offer.map(|offer| convert::id(&offer)).transpose()?.unwrap_or_default(),
         query: args.query,
+        start_deadline_s: args.start_s,
+        away_s: args.away_s,
     };
     desk.submit(Kind::PlaceOrder(order), "ordered").await
 }
@@ -118,6 +124,7 @@ fn agreement_value(agreement: &v1::Agreement) -> Value {
         "earned": wire_mai(&agreement.earned), "fees": wire_mai(&agreement.fees),
         "matched_ms": agreement.matched_ms, "end_ms": agreement.end_ms, "closed_ms": agreement.closed_ms,
         "closed": agreement.closed, "fault": agreement.fault, "online_ms": agreement.online_ms,
+        "seconds": agreement.duration_s, "started_ms": agreement.started_ms, "again": hex::encode(&agreement.again),
     })
 }
 
@@ -131,10 +138,10 @@ fn agreement_row(agreement: &v1::Agreement) -> Vec<String> {
         format!("{} s", agreement.online_ms / 1_000),
         wire_mai(&agreement.earned),
         wire_mai(&agreement.held),
-        if agreement.closed.is_empty() {
-            "runs".to_owned()
-        } else {
-            format!("{} ({})", agreement.closed, agreement.fault)
+        match (agreement.closed.as_str(), agreement.started_ms) {
+            ("", 0) => "has not begun".to_owned(),
+            ("", _) => "runs".to_owned(),
+            (closed, _) => format!("{closed} ({})", agreement.fault),
         },
     ]
 }

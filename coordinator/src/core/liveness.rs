@@ -19,14 +19,14 @@ const ROUND_TRIP_STEP_US: u64 = 1_000;
 pub(super) enum Change {
     /// It is there, with this round trip in microseconds.
     Online(MachineId, u64),
-    /// Nobody has had a session of it for a whole timeout.
-    Lost(MachineId),
+    /// Nobody has had a session of it for a whole timeout: for so long, ms.
+    Lost(MachineId, u64),
 }
 
 impl Change {
     pub(super) fn machine(self) -> MachineId {
         match self {
-            Self::Online(machine, _) | Self::Lost(machine) => machine,
+            Self::Online(machine, _) | Self::Lost(machine, _) => machine,
         }
     }
 
@@ -35,7 +35,7 @@ impl Change {
             Self::Online(machine, round_trip_us) => {
                 Kind::MachineOnline(MachineOnline { machine: machine.0.to_vec(), round_trip_us })
             }
-            Self::Lost(machine) => Kind::MachineLost(MachineLost { machine: machine.0.to_vec() }),
+            Self::Lost(machine, silent_ms) => Kind::MachineLost(MachineLost { machine: machine.0.to_vec(), silent_ms }),
         }
     }
 }
@@ -77,9 +77,10 @@ impl Liveness {
         let mut changes: Vec<Change> = online.take(CHANGES_MAX).collect();
         let settled = now.saturating_sub(since) >= self.timeout_ms;
         if settled {
-            let gone =
-                |id: &MachineId| self.seen.get(id).is_none_or(|seen| now.saturating_sub(seen.at) >= self.timeout_ms);
-            changes.extend(state.online_machines().filter(gone).map(Change::Lost).take(CHANGES_MAX));
+            // Of a machine that nobody has told of, or that is forgotten, a timeout's silence is all that is known.
+            let silent = |id: MachineId| self.seen.get(&id).map_or(self.timeout_ms, |seen| now.saturating_sub(seen.at));
+            let gone = state.online_machines().map(|id| (id, silent(id))).filter(|(_, ms)| *ms >= self.timeout_ms);
+            changes.extend(gone.map(|(id, silent_ms)| Change::Lost(id, silent_ms)).take(CHANGES_MAX));
         }
         changes
     }

@@ -46,6 +46,7 @@ fn wire_task(task: Task) -> Wire {
         Task::Open { job, segment, round, virtual_worker } => {
             Wire::Open(v1::OpenTask { job: job.0.to_vec(), segment, round, virtual_worker })
         }
+        Task::Begin { agreement } => Wire::Begin(v1::BeginTask { agreement: agreement.0.to_vec() }),
     }
 }
 

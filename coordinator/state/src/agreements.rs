@@ -1,24 +1,34 @@
 //! Agreements: machines rented by orders that stand by themselves. (A job's machines belong to the job.)
 //!
-//! The machine is the buyer's until the agreement's end, or until one side ends it, or the machine is gone for good. Its
-//! hold was a part of its order's and covers the whole rent and the fee on it. The time that counts is that for which the
-//! machine was online; it is noted when the machine comes or goes and paid at the close, the rest goes back.
+//! ```text
+//! matched ─ its machine says that it has begun → running ─ its time is over, or something ends it before → closed
+//! ```
+//! The machine is the buyer's until the agreement's end (`agreements/lasting.rs`), or until one side ends it, or the machine
+//! stays away (`agreements/ending.rs`). Its hold was a part of its order's and covers the whole rent and the fee on it. The
+//! time that counts is that for which the machine was there; it is noted when the machine comes or goes and paid at the
+//! close, the rest goes back or orders another machine. Each agreement has one timer, at the next time that matters to it.
+
+mod ending;
+mod lasting;
+
+pub(crate) use ending::{end, machine_gone, on_due};
+pub(crate) use lasting::{begin, machine_lost, machine_online, renew, started};
 
 use crate::{
     closing::CloseReason,
-    command::EndAgreement,
-    context::Context,
     expiry::Timer,
-    ids::{AccountId, AgreementId, MachineId, OfferId, OrderId, agreement_id},
+    ids::{AccountId, AgreementId, MachineId, OfferId, OrderId},
     invariants::ensure,
-    ledger::orders::{self, Settlement},
-    market::{self, MatchedMachine, OrderRow},
+    market::OrderRow,
     money::Money,
-    outcome::{Outcome, Refusal},
-    reliability,
     state::State,
 };
 use serde::{Deserialize, Serialize};
+
+/// Time for which a machine may stay away unless its order says otherwise, seconds: a restart takes less.
+pub const AWAY_DEFAULT_S: u64 = 300;
+
+const MS_PER_S: u64 = 1_000;
 
 /// A machine and who has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,41 +51,66 @@ pub struct AgreementRow {
     pub fee_bp: u32,
     /// What was set aside for it: the whole rent, and the fee.
     pub held: Money,
-    /// Paid to the seller and charged as a fee; nothing before the close. The rest of `held` went back then.
+    /// Paid to the seller and charged as a fee; nothing before the close. The rest of `held` went back then, or into the
+    /// order `again`.
     pub paid: Money,
     /// See `paid`.
     pub fees: Money,
+    /// How long the machine is rented, from its start on, seconds.
+    pub duration_s: u64,
+    /// How long the machine may stay away, seconds.
+    pub away_s: u64,
     /// Ledger time of the match, ms.
     pub matched_ms: u64,
+    /// Ledger time by which the machine must say that it has begun, ms.
+    pub start_by_ms: u64,
+    /// Ledger time at which it did, ms; none before.
+    pub started_ms: Option<u64>,
     /// Ledger time at which it is over at the latest, ms.
     pub end_ms: u64,
     /// Ledger time at which it was closed, ms; 0 while it runs.
     pub closed_ms: u64,
     /// Why it was closed; none while it runs.
     pub closed: Option<CloseReason>,
-    /// Time for which its machine has been online, ms, up to `online_since_ms` if it is now.
+    /// Time for which its machine has been there since the start, ms, up to `online_since_ms` if it is now.
     pub online_ms: u64,
-    /// Ledger time since which its machine has been online, ms; none while it is away, or after the close.
+    /// Ledger time since which its machine has been there, ms; none before the start, while it is away, or after the close.
     pub online_since_ms: Option<u64>,
+    /// Ledger time since which its machine is known to be away, ms; none before the start, while it is there, or after the
+    /// close.
+    pub away_since_ms: Option<u64>,
+    /// The order as it was at the match: what is left of a lost agreement is ordered again by it. None after the close.
+    pub asked: Option<Box<OrderRow>>,
+    /// The order that wants another machine for what was left.
+    pub again: Option<OrderId>,
 }
 
 impl AgreementRow {
-    /// Time that is paid by then, ms.
+    /// Time for which the machine was there by then, ms.
     pub fn earned_ms(&self, now_ms: u64) -> u64 {
         let until_ms = now_ms.min(self.end_ms);
         let now = self.online_since_ms.map_or(0, |since_ms| until_ms.saturating_sub(since_ms));
         self.online_ms.saturating_add(now)
     }
 
-    /// What the seller has earned by then.
+    /// What the seller has earned by then, or was paid at the close.
     pub fn earned(&self, now_ms: u64) -> Money {
-        let earned = self.price_per_hour.rent_paid(self.earned_ms(now_ms)).unwrap_or(Money::MAX);
-        earned.at_most(self.held)
+        if self.closed.is_some() { self.paid } else { self.rent(self.earned_ms(now_ms)) }
     }
 
-    fn away(&mut self, now_ms: u64) {
-        self.online_ms = self.earned_ms(now_ms);
-        self.online_since_ms = None;
+    /// What so much time costs, ms, as far as there is money for it.
+    fn rent(&self, ms: u64) -> Money {
+        self.price_per_hour.rent_paid(ms).unwrap_or(Money::MAX).at_most(self.held)
+    }
+
+    /// The next ledger time at which something happens to it by itself, ms; none after the close.
+    fn due_ms(&self) -> Option<u64> {
+        if self.closed.is_some() {
+            return None;
+        }
+        let over_ms = if self.started_ms.is_some() { self.end_ms } else { self.start_by_ms };
+        let lost_ms = self.away_since_ms.map(|since_ms| after(since_ms, self.away_s));
+        Some(lost_ms.map_or(over_ms, |lost_ms| lost_ms.min(over_ms)))
     }
 }
 
@@ -91,110 +126,37 @@ impl State {
     }
 }
 
-/// A machine is the buyer's from now on. Its offer is taken; `held` is a part of the order's hold.
-pub(crate) fn begin(state: &mut State, ctx: &mut Context, order: &OrderRow, matched: &MatchedMachine, held: Money) {
-    let id = agreement_id(order.id, state.head.trades);
-    let Some(machine) = state.machines.get_mut(&matched.machine) else { return };
-    machine.agreement = Some(id);
-    let row = AgreementRow {
-        id,
-        order: order.id,
-        offer: matched.offer,
-        machine: matched.machine,
-        buyer: order.buyer,
-        seller: matched.owner,
-        price_per_hour: matched.price_per_hour,
-        fee_bp: order.fee_bp,
-        held,
-        paid: Money::ZERO,
-        fees: Money::ZERO,
-        matched_ms: ctx.now_ms,
-        end_ms: ctx.now_ms.saturating_add(order.duration_s.saturating_mul(1_000)),
-        closed_ms: 0,
-        closed: None,
-        online_ms: 0,
-        online_since_ms: machine.online.then_some(ctx.now_ms),
-    };
-    state.timers.insert((row.end_ms, Timer::Agreement(id)), ());
-    let text = format!("Account {} rents machine {} at {} an hour.", row.buyer, row.machine, row.price_per_hour);
-    ctx.event("agreement.made", id, text);
-    state.agreements.insert(id, row);
+/// So many seconds after a ledger time, ms.
+fn after(ms: u64, seconds: u64) -> u64 {
+    ms.saturating_add(seconds.saturating_mul(MS_PER_S))
 }
 
-/// One side ends an agreement: what was earned is paid, the rest goes back.
-pub(crate) fn end(state: &mut State, ctx: &mut Context, account: AccountId, cmd: &EndAgreement) -> Outcome {
-    let Some(row) = state.agreements.get(&cmd.agreement) else { return Refusal::UnknownAgreement.into() };
-    let reason = match account {
-        account if account == row.buyer => CloseReason::Buyer,
-        account if account == row.seller => CloseReason::Seller,
-        _ => return Refusal::NotYourAgreement.into(),
-    };
-    if row.closed.is_some() {
-        return Refusal::AgreementClosed.into();
+/// Changes a row and moves its timer with it. Nothing for an agreement that does not run.
+fn change(state: &mut State, id: AgreementId, change: impl FnOnce(&mut AgreementRow)) {
+    let Some(row) = state.agreements.get_mut(&id).filter(|row| row.closed.is_none()) else { return };
+    let before = row.due_ms();
+    change(row);
+    let due = row.due_ms();
+    if due != before {
+        if let Some(ms) = before {
+            state.timers.remove(&(ms, Timer::Agreement(id)));
+        }
+        if let Some(ms) = due {
+            state.timers.insert((ms, Timer::Agreement(id)), ());
+        }
     }
-    close(state, ctx, cmd.agreement, reason);
-    Outcome::DONE
-}
-
-/// An agreement's time is over.
-pub(crate) fn on_due(state: &mut State, ctx: &mut Context, agreement: AgreementId) {
-    close(state, ctx, agreement, CloseReason::Completed);
-}
-
-/// A machine is there (again): its time counts.
-pub(crate) fn machine_online(state: &mut State, now_ms: u64, machine: MachineId) {
-    if let Some(row) = of_machine(state, machine) {
-        row.online_since_ms = Some(now_ms);
-    }
-}
-
-/// A machine is lost: its time counts no longer.
-pub(crate) fn machine_lost(state: &mut State, now_ms: u64, machine: MachineId) {
-    if let Some(row) = of_machine(state, machine) {
-        row.away(now_ms);
-    }
-}
-
-/// A machine was revoked or suspended.
-pub(crate) fn machine_gone(state: &mut State, ctx: &mut Context, machine: MachineId) {
-    let Some(row) = state.machines.get(&machine) else { return };
-    let reason = if row.suspended { CloseReason::ProofRejected } else { CloseReason::Revoked };
-    if let Some(agreement) = row.agreement {
-        close(state, ctx, agreement, reason);
-    }
-}
-
-fn of_machine(state: &mut State, machine: MachineId) -> Option<&mut AgreementRow> {
-    let agreement = state.machines.get(&machine)?.agreement?;
-    state.agreements.get_mut(&agreement)
-}
-
-fn close(state: &mut State, ctx: &mut Context, agreement: AgreementId, reason: CloseReason) {
-    let Some(row) = state.agreements.get_mut(&agreement).filter(|row| row.closed.is_none()) else { return };
-    row.away(ctx.now_ms);
-    row.paid = row.earned(ctx.now_ms);
-    let rest = row.held.saturating_sub(row.paid);
-    row.fees = row.paid.fee_paid(row.fee_bp).unwrap_or(rest).at_most(rest);
-    (row.closed, row.closed_ms) = (Some(reason), ctx.now_ms);
-    let AgreementRow { buyer, seller, machine, end_ms, held, paid, fees: fee, .. } = *row;
-    state.timers.remove(&(end_ms, Timer::Agreement(agreement)));
-    orders::settle(state, ctx, Settlement { agreement, buyer, seller, held, paid, fee });
-    reliability::agreement_closed(state, machine, seller, buyer, reason);
-    if let Some(row) = state.machines.get_mut(&machine) {
-        row.agreement = None;
-    }
-    market::free_again(state, ctx, machine);
-    ctx.event("agreement.closed", agreement, format!("Machine {machine} is returned: {}.", reason.as_str()));
 }
 
 /// Every running agreement has its machine, and every rented machine its agreement; each will end.
 pub(crate) fn check(state: &State) -> Result<(), String> {
     for row in state.agreements().filter(|row| row.closed.is_none()) {
         let machine = state.machine(row.machine).ok_or("an agreement has no machine")?;
-        let has = machine.agreement == Some(row.id) && machine.online == row.online_since_ms.is_some();
+        let begun = row.started_ms.is_some();
+        let there = (row.online_since_ms.is_some(), row.away_since_ms.is_some());
+        let has = machine.agreement == Some(row.id) && there == (begun && machine.online, begun && !machine.online);
         ensure(has, || format!("agreement {} and its machine part ways", row.id))?;
-        let dated = state.timers.contains(&(row.end_ms, Timer::Agreement(row.id)));
-        ensure(dated, || format!("agreement {} never ends", row.id))?;
+        let dated = row.due_ms().is_some_and(|due_ms| state.timers.contains(&(due_ms, Timer::Agreement(row.id))));
+        ensure(dated && row.asked.is_some(), || format!("agreement {} never ends", row.id))?;
     }
     state.machines().filter(|row| row.agreement.is_some()).try_for_each(|machine| {
         let runs = machine.agreement.and_then(|id| state.agreement(id)).is_some_and(|row| row.closed.is_none());

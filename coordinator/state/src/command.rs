@@ -88,6 +88,10 @@ pub enum Command {
     RecoverAccount(RecoverAccount),
     /// 62.
     SetPayout(SetPayout),
+    /// 63.
+    AgreementStarted(AgreementStarted),
+    /// 64.
+    RenewAgreement(RenewAgreement),
 }
 
 impl Command {
@@ -130,6 +134,8 @@ impl Command {
             Command::RotateKey(_) => 60,
             Command::RecoverAccount(_) => 61,
             Command::SetPayout(_) => 62,
+            Command::AgreementStarted(_) => 63,
+            Command::RenewAgreement(_) => 64,
         }
     }
 }
@@ -409,6 +415,8 @@ pub struct MachineOnline {
 pub struct MachineLost {
     /// Which.
     pub machine: MachineId,
+    /// For how long nothing has been heard of it, ms.
+    pub silent_ms: u64,
 }
 
 /// A node's root of the state at the entry that closed an epoch.
@@ -479,6 +487,10 @@ pub struct PlaceOrder {
     pub immediate: bool,
     /// This offer or nothing, now.
     pub offer: Option<OfferId>,
+    /// How long a machine may take to begin, seconds; none for 120.
+    pub start_deadline_s: Option<u64>,
+    /// How long a machine may stay away, seconds; none for 300.
+    pub away_s: Option<u64>,
     /// What each machine must be.
     pub query: Query,
 }
@@ -521,6 +533,22 @@ pub struct AmendOffer {
 pub struct EndAgreement {
     /// Which.
     pub agreement: AgreementId,
+}
+
+/// A machine that was rented has begun: its time counts from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgreementStarted {
+    /// Which.
+    pub agreement: AgreementId,
+}
+
+/// The buyer rents a machine for longer, at the agreement's own price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewAgreement {
+    /// Which.
+    pub agreement: AgreementId,
+    /// For how much longer, seconds.
+    pub duration_s: u64,
 }
 
 /// Another key signs for the signer's account.

@@ -38,7 +38,7 @@ pub(crate) enum Timer {
     Job(JobId),
     /// A proposal lapses.
     Proposal(ProposalId),
-    /// A rent is over.
+    /// A rent is over, or its machine has not begun, or has stayed away for too long.
     Agreement(AgreementId),
 }
 

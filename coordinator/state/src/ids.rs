@@ -168,6 +168,11 @@ pub(crate) fn agreement_id(order: OrderId, trade: u64) -> AgreementId {
     AgreementId(first_20(sha256(&[b"MatrixAI/agreement/v1", &order.0, &trade.to_le_bytes()])))
 }
 
+/// The id of the order for what a lost agreement left.
+pub(crate) fn order_id_again(agreement: AgreementId) -> OrderId {
+    OrderId(first_20(sha256(&[b"MatrixAI/again/v1", &agreement.0])))
+}
+
 /// The cluster's id, which is the chain id of every formula.
 pub fn cluster_id(genesis: &[u8]) -> Hash {
     sha256(&[b"MatrixAI/genesis/v1", genesis])

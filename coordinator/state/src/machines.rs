@@ -254,7 +254,7 @@ pub(crate) fn lost(state: &mut State, ctx: &mut Context, cmd: &MachineLost) -> O
         return Refusal::MachineOffline.into();
     }
     ctx.event("machine.lost", cmd.machine, format!("Machine {} is lost.", cmd.machine));
-    offline(state, ctx, cmd.machine);
+    offline(state, ctx, cmd.machine, cmd.silent_ms);
     Outcome::DONE
 }
 
@@ -262,16 +262,16 @@ pub(crate) fn lost(state: &mut State, ctx: &mut Context, cmd: &MachineLost) -> O
 fn withdraw(state: &mut State, ctx: &mut Context, machine: MachineId) {
     market::withdraw_all(state, ctx, machine);
     agreements::machine_gone(state, ctx, machine);
-    offline(state, ctx, machine);
+    offline(state, ctx, machine, 0);
 }
 
-fn offline(state: &mut State, ctx: &mut Context, machine: MachineId) {
+fn offline(state: &mut State, ctx: &mut Context, machine: MachineId, silent_ms: u64) {
     if let Some(row) = state.machines.get_mut(&machine) {
         row.online = false;
         row.seen_ms = ctx.now_ms;
     }
     state.online.remove(&machine);
-    agreements::machine_lost(state, ctx.now_ms, machine);
+    agreements::machine_lost(state, ctx.now_ms, machine, silent_ms);
     market::machine_changed(state, ctx, machine);
     leases::machine_lost(state, ctx, machine);
     ctx.owed(machine);

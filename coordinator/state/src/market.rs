@@ -16,9 +16,9 @@ pub(crate) mod orders;
 pub mod query;
 
 pub(crate) use book::{amend_offer, check_terms, end_order, make_offer, on_offer_due, on_order_due, place_for_job};
-pub(crate) use book::{withdraw_all, withdraw_offer};
+pub(crate) use book::{take_off, withdraw_all, withdraw_offer};
 pub(crate) use live::machine_changed;
-pub(crate) use matching::{Fresh, free_again, release_machines, try_match};
+pub(crate) use matching::{Fresh, free_again, price_of, release_machines, try_match};
 
 use self::query::Query;
 use crate::{
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub const ORDER_MACHINES_MAX: u32 = 64;
 /// Longest rent, seconds (30 days).
 pub const DURATION_S_MAX: u64 = 2_592_000;
-/// Start deadline of an order that names none, seconds.
+/// Start deadline of an order that names none, seconds: until a job is matched, or a machine that was rented begins.
 pub const START_DEADLINE_DEFAULT_S: u64 = 120;
 /// Open offers of one machine.
 pub const OFFERS_PER_MACHINE_MAX: usize = 16;
@@ -132,6 +132,10 @@ pub struct OrderRow {
     pub money: Money,
     /// How long it rents, seconds.
     pub duration_s: u64,
+    /// How long a machine may take to begin, and may stay away later, seconds; 0 for a job's, which has its own rules.
+    pub start_s: u64,
+    /// See `start_s`.
+    pub away_s: u64,
     /// What each machine must be.
     pub query: Query,
     /// This offer or nothing.

@@ -274,12 +274,15 @@ refusals! {
     OrderOfJob = 223, "order_of_job", "the order belongs to a job: cancel the job instead";
     BadSelect = 224, "bad_select", "an order that names an offer wants one machine";
     UnknownAgreement = 225, "unknown_agreement", "there is no such agreement";
-    NotYourAgreement = 226, "not_your_agreement", "only the buyer and the seller may end an agreement";
+    NotYourAgreement = 226, "not_your_agreement", "only the buyer and the seller may end an agreement, only the buyer renew it, only its machine begin";
     AgreementClosed = 227, "agreement_closed", "the agreement is over already";
     // Of keys; appeared later.
     KeyRetired = 12, "key_retired", "this key was replaced by another and signs nothing any more";
     NotRecoveryKey = 34, "not_recovery_key", "this is not the account's recovery key";
     TooManyKeys = 35, "too_many_keys", "the account has changed its key 1,024 times this way";
+    // Of agreements; appeared later.
+    NoRenewal = 228, "no_renewal", "the seller's offer forbids it: it was withdrawn, or lapses before, or its longest rent is shorter";
+    BadAway = 229, "bad_away", "a machine may stay away for at most 30 days";
 }
 
 /// The sentence, and what in particular was wrong.

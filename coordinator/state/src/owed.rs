@@ -5,7 +5,7 @@
 
 use crate::{
     drilling::{ReplicaState, UnitState},
-    ids::{Hash, JobId, MachineId, UnitId},
+    ids::{AgreementId, Hash, JobId, MachineId, UnitId},
     jobs::{JobRow, JobState, Made, Stage, Standing},
     leases,
     machines::{Lease, Slot},
@@ -109,11 +109,17 @@ pub enum Task {
         /// Its virtual worker.
         virtual_worker: u32,
     },
+    /// It is rented: say that the time of this agreement begins.
+    Begin {
+        /// Which agreement.
+        agreement: AgreementId,
+    },
 }
 
 impl State {
     /// Everything a machine is owed: what its slot holds, the units it is to reveal, and what its job asks of it without a
-    /// slot. At most one lease, as many reveals as drills may wait, one reduction, and one opening a challenged segment.
+    /// slot. At most one lease, as many reveals as drills may wait, one reduction, one opening a challenged segment, and one
+    /// agreement to begin.
     pub fn owed(&self, machine: MachineId) -> Vec<Assignment> {
         let Some(row) = self.machines.get(&machine).filter(|row| !row.revoked) else { return Vec::new() };
         let slot = row.slot.and_then(|slot| self.owed_slot(machine, slot));
@@ -122,7 +128,8 @@ impl State {
         let job = row.job.and_then(|job| self.jobs.get(&job));
         let reduction = job.and_then(|job| self.owed_reduction(machine, job));
         let openings = job.into_iter().flat_map(|job| self.owed_openings(machine, job));
-        slot.into_iter().chain(reveals).chain(reduction).chain(openings).collect()
+        let begin = row.agreement.and_then(|agreement| self.owed_begin(agreement));
+        slot.into_iter().chain(reveals).chain(reduction).chain(openings).chain(begin).collect()
     }
 
     fn owed_slot(&self, machine: MachineId, slot: Slot) -> Option<Assignment> {
@@ -205,6 +212,12 @@ impl State {
             },
         };
         self.replays_of(job.id).filter(shut).map(open).collect()
+    }
+
+    fn owed_begin(&self, agreement: AgreementId) -> Option<Assignment> {
+        let row = self.agreements.get(&agreement).filter(|row| row.started_ms.is_none())?;
+        let task = Task::Begin { agreement };
+        Some(Assignment { key: format!("begin/{agreement}"), deadline_ms: row.start_by_ms, task })
     }
 
     fn made(&self, job: JobId, round: u32) -> Option<&Made> {

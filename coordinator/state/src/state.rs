@@ -407,6 +407,8 @@ impl State {
             Command::CancelOrder(c) => market::orders::cancel(self, ctx, account()?, &c),
             Command::AmendOffer(c) => market::amend_offer(self, ctx, account()?, &c),
             Command::EndAgreement(c) => agreements::end(self, ctx, account()?, &c),
+            Command::AgreementStarted(c) => agreements::started(self, ctx, machine()?, &c),
+            Command::RenewAgreement(c) => agreements::renew(self, ctx, account()?, &c),
             Command::RotateKey(c) => keys::rotate(self, ctx, account()?, &c),
             Command::RecoverAccount(c) => keys::recover(self, ctx, &c),
             Command::SetPayout(c) => keys::set_payout(self, ctx, account()?, &c),

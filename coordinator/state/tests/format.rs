@@ -54,6 +54,8 @@ const COMMANDS: &[&str] = &[
     "rotate new=other",
     "recover of=alice new=other recovery=third",
     "payout to=bob",
+    "begin agreement=a",
+    "renew agreement=a for=7200",
 ];
 
 /// One of each action, in order of number.

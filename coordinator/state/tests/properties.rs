@@ -89,6 +89,8 @@ const SHAPES: &[&str] = &[
     "cancel_order order=X",
     "reprice offer=X price=P",
     "end agreement=X",
+    "begin agreement=X",
+    "renew agreement=X for=N",
     "rotate new=K",
     "recover of=A new=K",
     "recover of=alice new=K recovery=K",

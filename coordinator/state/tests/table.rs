@@ -33,6 +33,7 @@ scenarios![
     faucet_absent,
     jobs,
     keys,
+    lifecycle,
     limits,
     linked,
     machines,

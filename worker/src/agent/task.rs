@@ -23,6 +23,8 @@ pub enum Task {
     Reveal(Reveal),
     /// Open the seal of a segment.
     Open(Open),
+    /// Say that an agreement has begun: the machine is rented, and the agent that says so is there.
+    Begin(Begin),
 }
 
 /// Compute a unit and commit to its digest.
@@ -89,10 +91,15 @@ pub struct Open {
     pub virtual_worker: u32,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    pub agreement: [u8; 20],
+}
+
 /// When a task's turn comes; the smaller first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turn {
-    /// Needs no computing, only the journal.
+    /// Needs no computing, at most the journal.
     AtOnce,
     /// Every other member waits for it.
     Reduce,
@@ -105,7 +112,7 @@ pub enum Turn {
 impl Task {
     pub fn turn(&self) -> Turn {
         match self {
-            Self::Reveal(_) | Self::Open(_) => Turn::AtOnce,
+            Self::Reveal(_) | Self::Open(_) | Self::Begin(_) => Turn::AtOnce,
             Self::Reduce(_) => Turn::Reduce,
             Self::Drill(_) => Turn::Drill,
             Self::Train(_) | Self::Replay(_) => Turn::Segment,

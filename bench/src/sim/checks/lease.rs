@@ -109,7 +109,9 @@ fn works(assignment: &Assignment) -> Vec<Vec<u8>> {
         Task::Replay { context, segment, .. } => {
             vec![[b"replay", &context.job.0[..], &segment.to_le_bytes()].concat()]
         }
-        Task::Drill { .. } | Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } => Vec::new(),
+        Task::Drill { .. } | Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } | Task::Begin { .. } => {
+            Vec::new()
+        }
     }
 }
 

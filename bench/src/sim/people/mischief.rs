@@ -168,7 +168,7 @@ impl People {
                 Kind::Beat(v1::Beat { number, shares: vec![share; (number % 3) as usize] })
             }
             21 => Kind::MachineOnline(v1::MachineOnline { machine: things.hash[..20].to_vec(), round_trip_us: 5 }),
-            22 => Kind::MachineLost(v1::MachineLost { machine: things.hash[..20].to_vec() }),
+            22 => Kind::MachineLost(v1::MachineLost { machine: things.hash[..20].to_vec(), silent_ms: 7 }),
             // Wrong in its index, so that no coordinator is taken for one that differs.
             _ => Kind::AttestRoot(v1::AttestRoot {
                 epoch: u64::from(number % 20),
@@ -247,5 +247,6 @@ fn steal(task: Task, off: u32) -> Option<Kind> {
         Task::Open { job, segment, .. } => {
             Kind::TraceOpened(v1::TraceOpened { job: job.0.to_vec(), segment, trace_root: hash(), salt: hash() })
         }
+        Task::Begin { .. } => Kind::AgreementStarted(v1::AgreementStarted { agreement: hash()[..20].to_vec() }),
     })
 }

@@ -18,7 +18,7 @@ impl People {
         let orders: Vec<OrderId> = state.orders().map(|row| row.id).take(16).collect();
         let running: Vec<AgreementId> = state.agreements().map(|row| row.id).take(64).collect();
         let offers: Vec<OfferId> = state.offers().map(|row| row.id).take(16).collect();
-        let (signer, command) = match self.rng.below(8) {
+        let (signer, command) = match self.rng.below(9) {
             0 if !orders.is_empty() => {
                 let order = self.rng.pick(&orders).0.to_vec();
                 (buyer, Kind::CancelOrder(v1::CancelOrder { order }))
@@ -32,6 +32,11 @@ impl People {
                 let agreement = self.rng.pick(&running).0.to_vec();
                 let signer = if self.rng.one_in(2) { buyer } else { owner };
                 (signer, Kind::EndAgreement(v1::EndAgreement { agreement }))
+            }
+            7 if !running.is_empty() => {
+                let agreement = self.rng.pick(&running).0.to_vec();
+                let duration_s = self.rng.between(1, 60);
+                (buyer, Kind::RenewAgreement(v1::RenewAgreement { agreement, duration_s }))
             }
             5 if !offers.is_empty() => {
                 let offer = self.rng.pick(&offers).0.to_vec();
@@ -65,6 +70,8 @@ impl People {
             immediate: false,
             offer: Vec::new(),
             query: (*self.rng.pick(&queries)).to_owned(),
+            start_deadline_s: self.rng.below(4) * 10,
+            away_s: self.rng.below(4) * 10,
         }
     }
 

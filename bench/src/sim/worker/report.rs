@@ -91,11 +91,11 @@ impl Secrets {
                 };
                 vec![report(0, Kind::SegmentReplayed(replayed))]
             }
-            Task::Reveal(_) | Task::Open(_) => Vec::new(),
+            Task::Reveal(_) | Task::Open(_) | Task::Begin(_) => Vec::new(),
         }
     }
 
-    /// The opening of a commitment or a seal; none when the journal has nothing, or the machine keeps silent.
+    /// What needs no computing: the opening of a commitment or a seal, or the word that an agreement has begun; none when the journal has nothing, or the machine keeps silent.
     pub(super) fn open(&self, key: &Hash, habits: Habits, assignment: &Assignment) -> Option<Report> {
         let kind = match &assignment.task {
             Task::Reveal(reveal) => Kind::RevealUnit(v1::RevealUnit {
@@ -109,6 +109,7 @@ impl Secrets {
                 trace_root: self.traces.get(&(open.job, open.round, open.virtual_worker))?.to_vec(),
                 salt: segment_salt(key, &open.job, open.round, open.virtual_worker).to_vec(),
             }),
+            Task::Begin(begin) => Kind::AgreementStarted(v1::AgreementStarted { agreement: begin.agreement.to_vec() }),
             Task::Drill(_) | Task::Train(_) | Task::Reduce(_) | Task::Replay(_) => return None,
         };
         (!habits.keeps_silent).then(|| convert::report(&assignment.key, 0, kind))

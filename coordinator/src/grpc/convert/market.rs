@@ -143,6 +143,9 @@ fn agreement(row: &AgreementRow, now_ms: u64) -> v1::Agreement {
         closed: row.closed.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         online_ms: row.earned_ms(now_ms),
         fault: row.closed.map(|reason| reason.fault().as_str().to_owned()).unwrap_or_default(),
+        duration_s: row.duration_s,
+        started_ms: row.started_ms.unwrap_or(0),
+        again: row.again.map(|order| order.0.to_vec()).unwrap_or_default(),
     }
 }
 

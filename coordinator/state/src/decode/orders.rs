@@ -21,6 +21,8 @@ pub(super) fn place(wire: v1::PlaceOrder) -> Result<PlaceOrder, Refusal> {
         expires_ms: wire.expires_ms,
         immediate: wire.immediate,
         offer: if wire.offer.is_empty() { None } else { Some(OfferId(array("offer", &wire.offer)?)) },
+        start_deadline_s: given(wire.start_deadline_s),
+        away_s: given(wire.away_s),
         query: query(&wire.query)?,
     })
 }

@@ -5,11 +5,11 @@ use crate::{
     accounts::AccountRole,
     admin::Action,
     command::{
-        AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, CancelOrder, Command, CommitUnit,
-        CreateAccount, EndAgreement, EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost, MachineOnline,
-        MakeOffer, PostHold, Propose, PublishCampaign, RecoverAccount, RevealUnit, RevokeMachine, RotateKey,
-        RoundReduced, SegmentReplayed, SetPayout, SubmitTraining, TaskDone, TaskFailed, TraceOpened, Transfer,
-        VoidHold, WithdrawOffer, WithdrawProposal,
+        AgreementStarted, AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, CancelOrder, Command,
+        CommitUnit, CreateAccount, EndAgreement, EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost,
+        MachineOnline, MakeOffer, PostHold, Propose, PublishCampaign, RecoverAccount, RenewAgreement, RevealUnit,
+        RevokeMachine, RotateKey, RoundReduced, SegmentReplayed, SetPayout, SubmitTraining, TaskDone, TaskFailed,
+        TraceOpened, Transfer, VoidHold, WithdrawOffer, WithdrawProposal,
     },
     genesis::{self, NODES_MAX},
     ids::{AccountId, AgreementId, HoldId, MachineId, NodeId, OfferId, OrderId, ProposalId, UnitId},
@@ -155,12 +155,22 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
         Kind::EndAgreement(c) => {
             Command::EndAgreement(EndAgreement { agreement: AgreementId(array("agreement", &c.agreement)?) })
         }
+        Kind::AgreementStarted(c) => {
+            Command::AgreementStarted(AgreementStarted { agreement: AgreementId(array("agreement", &c.agreement)?) })
+        }
+        Kind::RenewAgreement(c) => Command::RenewAgreement(RenewAgreement {
+            agreement: AgreementId(array("agreement", &c.agreement)?),
+            duration_s: c.duration_s,
+        }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
             machine: MachineId(array("machine", &c.machine)?),
             round_trip_us: c.round_trip_us,
         }),
-        Kind::MachineLost(c) => Command::MachineLost(MachineLost { machine: MachineId(array("machine", &c.machine)?) }),
+        Kind::MachineLost(c) => Command::MachineLost(MachineLost {
+            machine: MachineId(array("machine", &c.machine)?),
+            silent_ms: c.silent_ms,
+        }),
         Kind::AttestRoot(c) => Command::AttestRoot(AttestRoot {
             epoch: c.epoch,
             index: c.index,

@@ -13,15 +13,16 @@ use crate::{
     state::State,
 };
 
-/// Who gets what of an agreement's hold; what is left goes back.
+/// Who gets what of an agreement's hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settlement {
     pub(crate) agreement: AgreementId,
     pub(crate) buyer: AccountId,
     pub(crate) seller: AccountId,
-    pub(crate) held: Money,
     pub(crate) paid: Money,
     pub(crate) fee: Money,
+    /// What goes back to the buyer; the rest of the hold stays on hold for another order.
+    pub(crate) back: Money,
 }
 
 /// Sets money aside for an order.
@@ -35,10 +36,34 @@ pub(crate) fn hold(
     order: OrderId,
     amount: Money,
 ) -> Result<(), Refusal> {
+    set_aside(state, ctx, payer, amount, Reference::Order(order))
+}
+
+/// Sets more money aside for an agreement that lasts longer.
+///
+/// # Errors
+/// `insufficient_funds`; nothing has changed then.
+pub(crate) fn hold_more(
+    state: &mut State,
+    ctx: &mut Context,
+    payer: AccountId,
+    agreement: AgreementId,
+    amount: Money,
+) -> Result<(), Refusal> {
+    if amount.is_zero() { Ok(()) } else { set_aside(state, ctx, payer, amount, Reference::Agreement(agreement)) }
+}
+
+fn set_aside(
+    state: &mut State,
+    ctx: &mut Context,
+    payer: AccountId,
+    amount: Money,
+    reference: Reference,
+) -> Result<(), Refusal> {
     if limits::spendable(state, payer) < amount {
         return Err(Refusal::InsufficientFunds);
     }
-    change(state, ctx, payer, Change::Hold(amount), about(Cause::Hold, Reference::Order(order)));
+    change(state, ctx, payer, Change::Hold(amount), about(Cause::Hold, reference));
     Ok(())
 }
 
@@ -51,7 +76,7 @@ pub(crate) fn release(state: &mut State, ctx: &mut Context, payer: AccountId, or
 
 /// Divides an agreement's hold.
 pub(crate) fn settle(state: &mut State, ctx: &mut Context, settlement: Settlement) {
-    let Settlement { agreement, buyer, seller, held, paid, fee } = settlement;
+    let Settlement { agreement, buyer, seller, paid, fee, back } = settlement;
     let seller = keys::payee(state, seller);
     let reference = Reference::Agreement(agreement);
     for (to, amount, cause) in [(seller, paid, Cause::PayRent), (AccountId::TREASURY, fee, Cause::Fee)] {
@@ -60,9 +85,8 @@ pub(crate) fn settle(state: &mut State, ctx: &mut Context, settlement: Settlemen
         }
     }
     supply::burn_share(state, ctx, fee, reference);
-    let rest = held.saturating_sub(paid).saturating_sub(fee);
-    if !rest.is_zero() {
-        change(state, ctx, buyer, Change::Release(rest), about(Cause::Refund, reference));
+    if !back.is_zero() {
+        change(state, ctx, buyer, Change::Release(back), about(Cause::Refund, reference));
     }
 }
 

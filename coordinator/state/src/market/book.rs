@@ -152,6 +152,11 @@ pub(crate) fn withdraw_all(state: &mut State, ctx: &mut Context, machine: Machin
     }
 }
 
+/// Takes an offer out of the market for its owner: a machine that was rented under it has not begun.
+pub(crate) fn take_off(state: &mut State, ctx: &mut Context, offer: OfferId) {
+    close_offer(state, ctx, offer, OfferStatus::Withdrawn);
+}
+
 /// An offer's time is over.
 pub(crate) fn on_offer_due(state: &mut State, ctx: &mut Context, offer: OfferId) {
     close_offer(state, ctx, offer, OfferStatus::Lapsed);
@@ -221,6 +226,8 @@ pub(crate) fn place_for_job(
         price_limit,
         money,
         duration_s,
+        start_s: 0,
+        away_s: 0,
         query,
         select: None,
         rests: true,

@@ -304,7 +304,7 @@ fn rent(state: &mut State, ctx: &mut Context, order: &OrderRow, matched: &Matche
 }
 
 /// What machines can cost at most: each for the whole duration, and the fee on it, each rounded up.
-pub(super) fn price_of(prices: impl IntoIterator<Item = Money>, duration_s: u64, fee_bp: u32) -> Option<Money> {
+pub(crate) fn price_of(prices: impl IntoIterator<Item = Money>, duration_s: u64, fee_bp: u32) -> Option<Money> {
     let rents = prices
         .into_iter()
         .try_fold(Money::ZERO, |sum, price| price.rent_held(duration_s).and_then(|rent| sum.checked_add(rent)))?;

@@ -5,11 +5,12 @@
 //! with its turn. An order that names an offer gets that one or nothing.
 
 use super::{
-    DURATION_S_MAX, ORDER_MACHINES_MAX, OfferStatus, OrderRow,
+    DURATION_S_MAX, ORDER_MACHINES_MAX, OfferStatus, OrderRow, START_DEADLINE_DEFAULT_S,
     book::{end_order, next_sequence},
     matching::FreshOrder,
 };
 use crate::{
+    agreements::AWAY_DEFAULT_S,
     command::{AmendOrder, CancelOrder, PlaceOrder},
     context::Context,
     expiry::Timer,
@@ -24,6 +25,8 @@ use crate::{
 const ORDER_WAIT_MS_MAX: u64 = DURATION_S_MAX * 1_000;
 /// Longest time that an order which does not rest waits for its turn, ms. It is mostly served in the entry that it came in.
 const TURN_WAIT_MS_MAX: u64 = 120_000;
+/// Time that an order for what a lost agreement left waits, ms.
+const AGAIN_WAIT_MS: u64 = 3_600_000;
 
 /// Places an order: refused for its machines, its prices, its duration, its time, its offer, or lack of money, in this
 /// order.
@@ -50,6 +53,8 @@ pub(crate) fn place(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd:
         price_limit,
         money,
         duration_s,
+        start_s: cmd.start_deadline_s.unwrap_or(START_DEADLINE_DEFAULT_S),
+        away_s: cmd.away_s.unwrap_or(AWAY_DEFAULT_S),
         query,
         select,
         rests: !cmd.immediate && select.is_none(),
@@ -59,11 +64,25 @@ pub(crate) fn place(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd:
         due_ms: if cmd.expires_ms == 0 { ctx.now_ms.saturating_add(TURN_WAIT_MS_MAX) } else { cmd.expires_ms },
     };
     ctx.event("order.placed", id, format!("Account {buyer} wants {wanted} machines at up to {price_limit} an hour."));
+    enter(state, ctx, row);
+    Outcome::made(id)
+}
+
+/// Orders again what a lost agreement left. Its money is on hold already; it waits for an hour, or not at all if the order
+/// before it did not.
+pub(crate) fn place_again(state: &mut State, ctx: &mut Context, row: OrderRow) {
+    let wait_ms = if row.rests { AGAIN_WAIT_MS } else { TURN_WAIT_MS_MAX };
+    let row = OrderRow { sequence: next_sequence(state), due_ms: ctx.now_ms.saturating_add(wait_ms), ..row };
+    ctx.event("order.placed", row.id, format!("Account {} wants another machine for what was left.", row.buyer));
+    enter(state, ctx, row);
+}
+
+fn enter(state: &mut State, ctx: &mut Context, row: OrderRow) {
+    let (id, buyer) = (row.id, row.buyer);
     state.timers.insert((row.due_ms, Timer::Order(id)), ());
     state.orders.insert(id, row);
     limits::opened(state, buyer);
     ctx.fresh.orders.push(FreshOrder { id, placed: true });
-    Outcome::made(id)
 }
 
 fn check(state: &State, ctx: &Context, cmd: &PlaceOrder) -> Result<(), Refusal> {
@@ -79,6 +98,12 @@ fn check(state: &State, ctx: &Context, cmd: &PlaceOrder) -> Result<(), Refusal> 
     }
     if cmd.duration_s > DURATION_S_MAX {
         return Err(Refusal::BadDuration);
+    }
+    if cmd.start_deadline_s.is_some_and(|seconds| seconds > DURATION_S_MAX) {
+        return Err(Refusal::BadStartDeadline);
+    }
+    if cmd.away_s.is_some_and(|seconds| seconds > DURATION_S_MAX) {
+        return Err(Refusal::BadAway);
     }
     let at_once = cmd.immediate || cmd.offer.is_some();
     if !(at_once && cmd.expires_ms == 0) {

@@ -12,7 +12,8 @@
 //! repeat 3 alice: transfer to=bob amount=1 => done
 //! measure m1 m2                                   # drills until both have a speed; needs `admin`
 //! unit u 0                                        # names the newest unit (1: the one before it)
-//! agreement a 0                                   # names the newest agreement (1: the next, by time, then price)
+//! agreement a 0                                   # names the newest agreement (1: the next, by time, then price); its machine begins
+//! agreement a 0 unstarted                         # its machine does not
 //! answer m1                                       # does honestly whatever the machine is owed, once
 //! see account alice balance=95MAI held=0
 //! events offer.made                               # kinds of the last entry's events, in order
@@ -99,8 +100,12 @@ fn step(world: &mut World, line: &str, place: &str, met: &mut BTreeSet<&'static 
         let id = unit.unwrap_or_else(|| panic!("{place}: no unit")).id;
         world.names.insert(name.to_owned(), id.0);
     } else if let Some(name) = line.strip_prefix("agreement ") {
-        let (name, back) = name.split_once(' ').unwrap_or((name, "0"));
+        let (name, rest) = name.split_once(' ').unwrap_or((name, "0"));
+        let (back, begun) = rest.strip_suffix(" unstarted").map_or((rest, true), |back| (back, false));
         market::name_agreement(world, name, back.parse().unwrap());
+        if begun {
+            market::begin(world, name, place);
+        }
     } else if let Some(machine) = line.strip_prefix("answer ") {
         for (text, outcome) in answer(world, machine) {
             assert_eq!(outcome, Outcome::DONE, "{place}: {text}");
@@ -176,6 +181,10 @@ pub fn answer(world: &mut World, name: &str) -> Vec<(String, Outcome)> {
             Task::Open { job, segment, .. } => {
                 world.names.insert("owed".into(), job.0);
                 vec![format!("opened job=owed segment={segment}")]
+            }
+            Task::Begin { agreement } => {
+                world.names.insert("owed".into(), agreement.0);
+                vec!["begin agreement=owed".to_owned()]
             }
         };
         for text in texts {

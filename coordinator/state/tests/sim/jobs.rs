@@ -147,8 +147,11 @@ pub fn unopened(sim: &Sim, job: JobId, machine: &str) {
 pub fn train_lease(sim: &Sim, machine: &str) -> Option<(u32, u32, Vec<u32>)> {
     sim.world.state.owed(sim.world.machine(machine)).into_iter().find_map(|assignment| match assignment.task {
         Task::Train { round, attempt, virtual_workers, .. } => Some((round, attempt, virtual_workers)),
-        Task::Drill { .. } | Task::Reveal { .. } | Task::Reduce { .. } | Task::Replay { .. } | Task::Open { .. } => {
-            None
-        }
+        Task::Drill { .. }
+        | Task::Reveal { .. }
+        | Task::Reduce { .. }
+        | Task::Replay { .. }
+        | Task::Open { .. }
+        | Task::Begin { .. } => None,
     })
 }

@@ -308,7 +308,7 @@ impl Sim {
             if worker.up {
                 self.work(at);
             } else if online && now >= worker.since_ms + TIMEOUT_MS {
-                let lost = v1::MachineLost { machine: worker.id.0.to_vec() };
+                let lost = v1::MachineLost { machine: worker.id.0.to_vec(), silent_ms: 0 };
                 assert_eq!(self.say("n1", Kind::MachineLost(lost)), Outcome::DONE);
             }
         }
@@ -338,7 +338,7 @@ impl Sim {
         let ops = match &assignment.task {
             Task::Drill { workload, .. } => workload.ops(),
             Task::Train { context, .. } | Task::Replay { context, .. } => context.spec.task_ops(),
-            Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } => 0,
+            Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } | Task::Begin { .. } => 0,
         };
         let now = self.world.now_ms;
         let worker = &mut self.workers[at];

@@ -12,7 +12,7 @@ use matrixai_state::{
 pub fn needs_slot(task: &Task) -> bool {
     match task {
         Task::Drill { .. } | Task::Train { .. } | Task::Replay { .. } => true,
-        Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } => false,
+        Task::Reveal { .. } | Task::Reduce { .. } | Task::Open { .. } | Task::Begin { .. } => false,
     }
 }
 
@@ -54,6 +54,7 @@ pub fn report(state: &State, worker: &Worker, assignment: &Assignment) -> Option
             let root = lie(root, habits.lie_trace);
             trace_opened(name, *job, *segment, (*round, *virtual_worker), root)
         }
+        Task::Begin { agreement } => Kind::AgreementStarted(v1::AgreementStarted { agreement: agreement.0.to_vec() }),
     })
 }
 

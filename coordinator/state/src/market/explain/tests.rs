@@ -116,6 +116,8 @@ proptest! {
             expires_ms: 1_000_000,
             immediate: false,
             offer: None,
+            start_deadline_s: None,
+            away_s: None,
             query: Query::parse(QUERIES[query]).unwrap(),
         };
         let id = place(&mut state, 100, &order);

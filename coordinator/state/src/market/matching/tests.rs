@@ -300,6 +300,8 @@ fn an_order_that_does_not_rest_has_its_turn_later_all_the_same() {
         expires_ms: 0,
         immediate: true,
         offer: None,
+        start_deadline_s: None,
+        away_s: None,
         query: Query::default(),
     };
     assert!(matches!(market::orders::place(&mut state, &mut ctx, BUYER, order), Outcome::Done { .. }));

@@ -136,7 +136,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
         "online" => {
             Kind::MachineOnline(v1::MachineOnline { machine: machine(""), round_trip_us: args.number("rtt", 0) })
         }
-        "lost" => Kind::MachineLost(v1::MachineLost { machine: machine("") }),
+        "lost" => Kind::MachineLost(v1::MachineLost { machine: machine(""), silent_ms: args.number("silent", 0) }),
         "attest" => Kind::AttestRoot(v1::AttestRoot {
             epoch: args.number("epoch", 1),
             index: args.number("index", 0),

@@ -2,7 +2,10 @@
 
 use super::{Args, World, duration_ms, named_hash, words::numbers};
 use matrixai_proto::v1::{self, command::Kind};
-use matrixai_state::ids::{AgreementId, OrderId};
+use matrixai_state::{
+    Outcome,
+    ids::{AgreementId, OrderId},
+};
 use std::collections::BTreeMap;
 
 /// A command about orders; panics with the place at a word that is none.
@@ -20,6 +23,8 @@ pub(super) fn command(world: &World, name: &str, args: &Args<'_>) -> Kind {
             immediate: args.get("now").is_some(),
             offer: args.get("offer").map_or_else(Vec::new, |offer| world.named(offer).to_vec()),
             query: args.get("where").unwrap_or_default().to_owned(),
+            start_deadline_s: args.number("start", 0),
+            away_s: args.number("away", 0),
         }),
         "amend" => Kind::AmendOrder(v1::AmendOrder {
             order: id("order"),
@@ -35,6 +40,11 @@ pub(super) fn command(world: &World, name: &str, args: &Args<'_>) -> Kind {
             expires_ms: args.get("lasts").map_or(0, ahead),
         }),
         "end" => Kind::EndAgreement(v1::EndAgreement { agreement: id("agreement") }),
+        "begin" => Kind::AgreementStarted(v1::AgreementStarted { agreement: id("agreement") }),
+        "renew" => Kind::RenewAgreement(v1::RenewAgreement {
+            agreement: id("agreement"),
+            duration_s: args.number("for", 3_600),
+        }),
         other => panic!("{}: there is no command {other:?}", args.place),
     }
 }
@@ -48,6 +58,20 @@ pub(super) fn name_agreement(world: &mut World, name: &str, back: usize) {
     world.names.insert(name.to_owned(), id);
 }
 
+/// The machine of an agreement begins, as its worker does as soon as it is told.
+pub(super) fn begin(world: &mut World, name: &str, place: &str) {
+    let agreement = AgreementId(world.named(name));
+    let row = world.state.agreement(agreement).unwrap_or_else(|| panic!("{place}: no agreement"));
+    if row.started_ms.is_some() || row.closed.is_some() {
+        return;
+    }
+    let started = Kind::AgreementStarted(v1::AgreementStarted { agreement: agreement.0.to_vec() });
+    let names = (0..100).map(|number| format!("m{number}"));
+    let signer = names.into_iter().find(|name| world.machine(name) == row.machine);
+    let signer = signer.unwrap_or_else(|| panic!("{place}: machines that are rented are called m0 to m99"));
+    assert_eq!(world.one(&signer, started), Outcome::DONE, "{place}");
+}
+
 /// The fields of an order or agreement.
 pub(super) fn fields(world: &World, what: &str, name: &str, place: &str) -> Option<BTreeMap<&'static str, String>> {
     let id = world.named(name);
@@ -59,6 +83,7 @@ pub(super) fn fields(world: &World, what: &str, name: &str, place: &str) -> Opti
                 ("least", row.least.to_string()),
                 ("price", row.price_limit.to_string()),
                 ("money", row.money.to_string()),
+                ("duration", row.duration_s.to_string()),
                 ("in", format!("{}s", (row.due_ms - world.now_ms) / 1_000)),
             ])
         }
@@ -71,6 +96,8 @@ pub(super) fn fields(world: &World, what: &str, name: &str, place: &str) -> Opti
                 ("fees", row.fees.to_string()),
                 ("earned", row.earned(world.state.now_ms()).to_string()),
                 ("online", format!("{}s", row.earned_ms(world.state.now_ms()) / 1_000)),
+                ("started", if row.started_ms.is_some() { "yes" } else { "no" }.to_owned()),
+                ("again", if row.again.is_some() { "yes" } else { "no" }.to_owned()),
                 ("closed", row.closed.map_or("no", |reason| reason.as_str()).to_owned()),
             ])
         }
