@@ -117,6 +117,7 @@ fn renting(cluster: &Cluster) {
     let like = cluster.run(&["offer", "suggest", cheapest["machine"].as_str().unwrap()]);
     assert!(like["fgemm_ops_per_s"].as_u64().unwrap() > 0 && like["asked"]["count"].is_u64(), "{like}");
     let taken = order(&["--offer", &offer, "--price", "100", "--total", "5", "--seconds", "600"]);
+    cluster.until("its machine has begun", |_| listed()["agreements"][0]["started_ms"].as_u64() > Some(0));
     let agreement = listed()["agreements"][0].clone();
     assert_eq!((&agreement["order"], &agreement["closed"]), (&taken.as_str().into(), &"".into()), "{agreement}");
     let owners = ["trainer-1.key", "trainer-2.key", "trainer-3.key"];

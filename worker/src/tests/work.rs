@@ -4,7 +4,7 @@
 use super::fake::{Link, Store};
 use super::{Worker, cluster, story};
 use matrixai_proto::v1::{
-    OpenTask, ReduceTask, ReplayTask, RoundReduced, TaskDone, TrainTask, TrainingContext, TrainingSpec,
+    BeginTask, OpenTask, ReduceTask, ReplayTask, RoundReduced, TaskDone, TrainTask, TrainingContext, TrainingSpec,
     assignment::Task, command::Kind,
 };
 use matrixai_protocol::{Hash, training::seal};
@@ -147,6 +147,10 @@ fn a_training_round_gives_the_bits_of_the_recomputation() {
         assert_eq!(hash(&opened.trace_root), segments[2].trace_root);
         let sealed = seal(&context.job, 0, 2, &link.machine_key, &segments[2].trace_root, &hash(&opened.salt));
         assert_eq!(sealed, done[2].sealed_trace[..]);
+
+        link.assign("begin/a", Task::Begin(BeginTask { agreement: vec![4; 20] })).await;
+        let Kind::AgreementStarted(started) = link.accepted().await else { panic!("a beginning") };
+        assert_eq!(started.agreement, vec![4; 20]);
         worker.stop().await;
     });
 }
