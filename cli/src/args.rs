@@ -130,6 +130,10 @@ pub(crate) struct CoordinatorArgs {
     /// waits until the admins add this coordinator. Needed at the first start only.
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,
+    /// Coordinators that say at the start who the members are now, host:port separated by commas: for one that was away
+    /// while those that it knows were replaced, and listens to nobody.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) introduce: Vec<String>,
     /// This coordinator's certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

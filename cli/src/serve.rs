@@ -26,6 +26,9 @@ pub(crate) fn coordinator(args: &CoordinatorArgs, ca: Option<&PathBuf>, format: 
     if !args.join.is_empty() {
         push(&mut flags, "join", Some(args.join.join(",")));
     }
+    if !args.introduce.is_empty() {
+        push(&mut flags, "introduce", Some(args.introduce.join(",")));
+    }
     let config = matrixai_coordinator::Config::load(args.config.as_deref(), &flags)
         .map_err(|error| CliError::usage(error.to_string()))?;
     if args.exit_with_parent {

@@ -9,7 +9,7 @@ use std::{
 };
 
 const DEFAULTS: &str = include_str!("default.toml");
-/// Most addresses in `join`.
+/// Most addresses in `join` or `introduce`.
 const JOIN_MAX: usize = 64;
 const ENVIRONMENT_PREFIX: &str = "MATRIXAI";
 
@@ -24,6 +24,9 @@ pub struct Config {
     /// `host:port` of coordinators of the cluster to join; needed at the first start only, and empty for a new cluster.
     #[serde(deserialize_with = "addresses")]
     pub join: Vec<String>,
+    /// `host:port` of coordinators that say who the members are, for one that was away while those that it knows were replaced.
+    #[serde(deserialize_with = "addresses")]
+    pub introduce: Vec<String>,
     /// Addresses of the servers.
     pub listen: Listen,
     /// Certificates.
@@ -199,17 +202,8 @@ impl Config {
             let what = format!("{:?} must be a host name or IPv4 address without a port", self.advertise);
             return Err(ConfigError::Value { key: "advertise", what });
         }
-        if self.join.len() > JOIN_MAX {
-            let what = format!("names {} coordinators, at most {JOIN_MAX}", self.join.len());
-            return Err(ConfigError::Value { key: "join", what });
-        }
-        for address in &self.join {
-            let port =
-                address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-            if !matches!(port, Some(Ok(1..))) {
-                return Err(ConfigError::Value { key: "join", what: format!("{address:?} is no host:port") });
-            }
-        }
+        coordinators("join", &self.join)?;
+        coordinators("introduce", &self.introduce)?;
         if self.artifacts.bytes_max == 0 {
             let what = "0 bytes would store nothing".to_owned();
             return Err(ConfigError::Value { key: "artifacts.bytes_max", what });
@@ -234,6 +228,21 @@ impl Config {
     pub(crate) fn advertised(&self, bound: SocketAddr) -> String {
         if self.advertise.is_empty() { bound.to_string() } else { format!("{}:{}", self.advertise, bound.port()) }
     }
+}
+
+/// Checks a list of coordinators.
+fn coordinators(key: &'static str, addresses: &[String]) -> Result<(), ConfigError> {
+    if addresses.len() > JOIN_MAX {
+        let what = format!("names {} coordinators, at most {JOIN_MAX}", addresses.len());
+        return Err(ConfigError::Value { key, what });
+    }
+    for address in addresses {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(ConfigError::Value { key, what: format!("{address:?} is no host:port") });
+        }
+    }
+    Ok(())
 }
 
 /// A list, or one string with commas: variables and flags cannot hold lists.
@@ -298,6 +307,7 @@ mod tests {
         assert_eq!((&list.join, list.join.len()), (&text.join, 2));
         assert!(load("data = \"/a\"", &[], &[]).unwrap().join.is_empty());
         assert!(refused("data = \"/a\"\njoin = \"nowhere\"\n").contains("join"));
+        assert!(refused("data = \"/a\"\nintroduce = \"nowhere\"\n").contains("introduce"));
     }
 
     #[test]

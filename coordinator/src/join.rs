@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tonic::{Request, Status, metadata::MetadataValue};
 
+/// How long a coordinator that is to be introduced asks for the others before it starts without.
+const INTRODUCTION_WAIT: Duration = Duration::from_secs(30);
 /// Pause before the coordinators are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for one answer.
@@ -100,6 +102,55 @@ pub(crate) async fn wait(links: &Links, addresses: &[String], key: [u8; 32], me:
     }
 }
 
+/// Asks the coordinators that the operator names who the members are now, for one that was away while those that it knows were
+/// replaced: by its own log it would listen to none of the others. What they say counts until its log has told it. Empty when
+/// nobody answers in time.
+///
+/// # Errors
+/// One sentence when somebody answers for another cluster, or for another era of this one.
+pub(crate) async fn introduced(
+    links: &Links,
+    addresses: &[String],
+    genesis: &[u8],
+    era: &[u8],
+) -> Result<Vec<Peer>, String> {
+    let asking = async {
+        loop {
+            for address in addresses {
+                let Ok((theirs, nodes)) = ask(links, address).await else { continue };
+                if theirs.genesis != genesis || theirs.era != era {
+                    return Err(format!(
+                        "{address}, named by `introduce`, is of another cluster or of another era of this one"
+                    ));
+                }
+                return Ok(present(&nodes));
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    match tokio::time::timeout(INTRODUCTION_WAIT, asking).await {
+        Ok(answered) => Ok(Seat { node: 0, peers: answered? }.peers()),
+        Err(_) => {
+            tracing::warn!(
+                asked = addresses.join(", "),
+                "nobody introduces the others; this coordinator starts without"
+            );
+            Ok(Vec::new())
+        }
+    }
+}
+
+fn present(nodes: &[PolicyNode]) -> Vec<SeatPeer> {
+    let present = nodes.iter().filter(|node| node.standing != "removed");
+    let peer = |node: &PolicyNode| SeatPeer {
+        id: node.id,
+        key: hex::encode(&node.key),
+        grpc: node.grpc.clone(),
+        web: node.web.clone(),
+    };
+    present.map(peer).collect()
+}
+
 /// The place of a key among the nodes.
 fn seat(nodes: &[PolicyNode], key: &[u8; 32]) -> Result<Option<Seat>, String> {
     let Some(own) = nodes.iter().find(|node| node.key == key) else { return Ok(None) };
@@ -109,14 +160,7 @@ fn seat(nodes: &[PolicyNode], key: &[u8; 32]) -> Result<Option<Seat>, String> {
             own.id
         ));
     }
-    let present = nodes.iter().filter(|node| node.standing != "removed");
-    let peers = present.map(|node| SeatPeer {
-        id: node.id,
-        key: hex::encode(&node.key),
-        grpc: node.grpc.clone(),
-        web: node.web.clone(),
-    });
-    Ok(Some(Seat { node: own.id, peers: peers.collect() }))
+    Ok(Some(Seat { node: own.id, peers: present(nodes) }))
 }
 
 async fn ask(links: &Links, address: &str) -> Result<(GetGenesisReply, Vec<PolicyNode>), Status> {

@@ -281,7 +281,8 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let shared = Shared::new(parts);
     let mut threads = None;
     if let Some(genesis) = genesis {
-        threads = Some(join_cluster(&shared, &genesis, fatal.clone()).map_err(Error::Cluster)?);
+        let introduced = introduced(&shared, &genesis, stopping.clone()).await.map_err(Error::Cluster)?;
+        threads = Some(join_cluster(&shared, &genesis, introduced, fatal.clone()).map_err(Error::Cluster)?);
     }
 
     let web =
@@ -391,7 +392,7 @@ fn found(
     own_number(shared, &state).map_err(Status::invalid_argument)?;
     let failed = |error: FolderError| Status::internal(error.to_string());
     shared.folder().found(genesis).map_err(failed)?;
-    *threads = Some(join_cluster(shared, genesis, fatal.clone()).map_err(|why| {
+    *threads = Some(join_cluster(shared, genesis, Vec::new(), fatal.clone()).map_err(|why| {
         // Half a cluster must not go on.
         let _ = fatal.send(why.clone());
         Status::internal(why)
@@ -427,7 +428,7 @@ fn take_place(
         folder.sit(seat).and_then(|()| folder.found(genesis)).map_err(|error| error.to_string())
     };
     begin()?;
-    *threads = Some(join_cluster(shared, genesis, fatal.clone())?);
+    *threads = Some(join_cluster(shared, genesis, Vec::new(), fatal.clone())?);
     Ok(())
 }
 
@@ -441,15 +442,34 @@ fn own_number(shared: &Shared, state: &State) -> Result<u64, String> {
     })
 }
 
-/// Opens the log and starts everything that needs a cluster.
-fn join_cluster(shared: &Shared, genesis: &[u8], fatal: mpsc::UnboundedSender<String>) -> Result<Threads, String> {
+/// Whom the coordinators that the operator names say to be the members; none where nobody is named.
+async fn introduced(shared: &Shared, genesis: &[u8], mut stopping: watch::Receiver<bool>) -> Result<Vec<Peer>, String> {
+    let addresses = &shared.config().introduce;
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let era = shared.folder().era().map_err(|error| error.to_string())?;
+    tokio::select! {
+        answered = join::introduced(shared.links(), addresses, genesis, &era) => answered,
+        _ = stopping.wait_for(|stopping| *stopping) => Ok(Vec::new()),
+    }
+}
+
+/// Opens the log and starts everything that needs a cluster. `introduced` are listened to although the log does not name
+/// them yet.
+fn join_cluster(
+    shared: &Shared,
+    genesis: &[u8],
+    introduced: Vec<Peer>,
+    fatal: mpsc::UnboundedSender<String>,
+) -> Result<Threads, String> {
     let state = State::genesis(genesis).map_err(|error| error.to_string())?;
     let node = own_number(shared, &state)?;
     let founding = state.founding().clone();
     let cluster_id = *state.cluster_id();
     let era = shared.folder().era().map_err(|error| error.to_string())?;
     let seat = shared.folder().seat().map_err(|error| error.to_string())?;
-    let told = seat.map(|seat| seat.peers()).unwrap_or_default();
+    let told: Vec<Peer> = introduced.into_iter().chain(seat.map(|seat| seat.peers()).unwrap_or_default()).collect();
     let peers: Vec<Peer> = state.nodes().map(directory::peer).collect();
     let voters: Vec<u64> = peers.iter().map(|peer| peer.id).collect();
     let random = || envelope::random::<8>().map_err(|error| format!("random bytes: {error}"));

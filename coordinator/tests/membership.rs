@@ -248,3 +248,38 @@ fn who_was_away_is_introduced_to_newcomers_and_a_backup_holds_the_members_of_its
     assert!(why.contains("different snapshots"), "{why}");
     assert_eq!(cluster.balance(1, &bob_id), "15");
 }
+
+#[test]
+fn who_knows_none_of_those_that_are_left_is_introduced_by_its_operator() {
+    let mut cluster = Cluster::founded();
+    let (alice, _) = cluster.account(1_000);
+    let (_, bob_id) = cluster.account(0);
+
+    // Node 3 is away while node 4 joins and node 2 leaves; then node 1 is lost for good. Nodes 3 and 4 are a majority of the voters.
+    cluster.members[2].stop();
+    let fourth = Member::joining(&cluster.running());
+    cluster.members.push(fourth);
+    let addresses: Vec<String> = cluster.members.iter().map(|member| member.grpc.clone()).collect();
+    add(&cluster, 3);
+    cluster.done(&admin(), vec![proposed(admin_action::Kind::RemoveNode(RemoveNode { node: 2 }))]);
+    until(&cluster, &addresses[3], "node 2 has left", |nodes| nodes.iter().all(|node| node.id != 2));
+    let second = &addresses[1];
+    cluster
+        .runtime
+        .block_on(eventually("node 2 has stopped", || async { status(second).await.is_err().then_some(()) }));
+    assert!(cluster.members[1].handle.take().unwrap().stop().unwrap_err().to_string().contains("node 2, was removed"));
+    cluster.done(&alice, vec![transfer(&bob_id, 10)]);
+    cluster.members[0].stop();
+
+    // Told where to ask, it listens to node 4; by itself it would not.
+    let mut config = Config::local(cluster.members[2].folder.path()).unwrap();
+    config.introduce = vec![addresses[0].clone(), addresses[3].clone()];
+    cluster.members[2].handle = Some(start(config).unwrap());
+    assert_eq!(cluster.balance(2, &bob_id), "10");
+    cluster.done(&alice, vec![transfer(&bob_id, 1)]);
+
+    // Its own log names everybody now.
+    cluster.members[2].stop();
+    cluster.members[2].start();
+    assert_eq!(cluster.balance(2, &bob_id), "11");
+}

@@ -130,6 +130,8 @@ pub(super) enum Event {
     Heal,
     /// Clients try whether the healed cluster serves.
     Canary,
+    /// Operators introduce the others to coordinators that know too few of them, if nobody leads.
+    Introduce,
 }
 
 /// Who is told what became of an envelope.
@@ -424,6 +426,7 @@ impl World {
             Event::WorkerRestart { worker } => self.restart_worker(worker),
             Event::Heal => self.heal(),
             Event::Canary => self.sing(),
+            Event::Introduce => self.introduce(),
         }
     }
 }

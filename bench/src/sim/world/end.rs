@@ -8,6 +8,8 @@ use crate::sim::{
 
 /// The healed cluster is asked to serve so long before the end.
 const CANARY_US: Micros = 8_000_000;
+/// The operators look whether somebody leads so long after healing.
+const INTRODUCED_US: Micros = 6_000_000;
 
 impl World {
     /// The network is whole, every disk has room, every node is started, and no fault that was set up still waits.
@@ -29,6 +31,7 @@ impl World {
         for worker in 0..self.workers.len() {
             self.after(1_000, Event::WorkerRestart { worker });
         }
+        self.after(INTRODUCED_US, Event::Introduce);
         self.after(HEALING_US - CANARY_US, Event::Canary);
         Ok(())
     }

@@ -100,6 +100,28 @@ impl World {
         present.peek().is_some() && present.all(|id| process.admits(id).is_err())
     }
 
+    /// Nobody leads although all is healed: whoever refuses a voter as a stranger is started again and told who is who.
+    pub(super) fn introduce(&mut self) -> Verdict {
+        if self.leader().is_some() {
+            return Ok(());
+        }
+        let present = self.newest.nodes().filter(|row| row.standing != Standing::Removed);
+        let all: Vec<Address> =
+            present.map(|row| Address { id: row.id.0, key: row.key, grpc: row.grpc.clone() }).collect();
+        for node in self.living() {
+            let Some(process) = &self.host(node).process else { continue };
+            if all.iter().all(|other| process.admits(other.id).is_ok()) {
+                continue;
+            }
+            let told = all.iter().filter(|other| other.id != node).cloned().collect();
+            self.host(node).identity.told = told;
+            self.coverage.point("a coordinator was introduced by its operator");
+            self.crash(node, false);
+            self.after(1_000_000, Event::Restart { node });
+        }
+        Ok(())
+    }
+
     /// Nodes that must be there in the end: those that take part and run.
     pub(super) fn members(&self) -> Vec<u64> {
         let takes_part = |node: &u64| !self.is_removed(*node) && !self.knows_nobody(*node);
