@@ -219,10 +219,15 @@ impl Population {
 
     /// An envelope of an account, under the next command id.
     pub fn envelope(&mut self, from: usize, commands: Vec<v1::Command>) -> Vec<u8> {
+        self.envelope_of(self.keys[from], commands)
+    }
+
+    /// The same of any key.
+    pub fn envelope_of(&mut self, key: [u8; 32], commands: Vec<v1::Command>) -> Vec<u8> {
         self.command_id += 1;
         v1::Envelope {
             cluster_id: self.state.cluster_id().to_vec(),
-            key: self.keys[from].to_vec(),
+            key: key.to_vec(),
             method: COMMANDS.into(),
             command_id: self.spread().to_vec(),
             expires_ms: self.now_ms + LIFE_MS,

@@ -2,7 +2,8 @@
 //!
 //! The mix is that of the plain crowd: 9 % new, 3 % immediate or cancel, 6 % cancelled or withdrawn, 82 % amended, orders and
 //! offers by halves. A match rents its machine for a second of ledger time, in which some 16 entries are applied; what falls
-//! due then (payments, offers that come back, and whom they serve) is part of the cost. A few dozen market makers own all:
+//! due then (payments, offers that come back, and whom they serve) is part of the cost, and so is the machine's own word, in the
+//! entry after the match, that it has begun; it is not counted among the commands. A few dozen market makers own all:
 //! nobody trades with himself.
 
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
 };
 use matrixai_proto::v1::{self, command::Kind};
 use matrixai_state::{
-    Outcome, State,
-    ids::{MachineId, OfferId, OrderId, made_id},
+    Effect, Outcome, State, Task,
+    ids::{AgreementId, MachineId, OfferId, OrderId, made_id},
     measure,
 };
 
@@ -54,6 +55,8 @@ struct Maker {
 struct Recorder {
     all: Population,
     makers: Vec<Maker>,
+    /// Agreements that have not begun, and the keys of their machines.
+    begin: Vec<([u8; 32], AgreementId)>,
     rng: Rng,
 }
 
@@ -68,7 +71,7 @@ impl Applied {
                 Maker { orders: Vec::new(), offers: Vec::new(), machines: (0..MACHINES).map(machine).collect() }
             })
             .collect();
-        let mut recorder = Recorder { all, makers, rng: Rng::new(seed) };
+        let mut recorder = Recorder { all, makers, begin: Vec::new(), rng: Rng::new(seed) };
         recorder.fill();
         let state = recorder.all.state.clone();
         let mut entries = Vec::new();
@@ -114,7 +117,7 @@ impl Recorder {
 
     fn entry(&mut self, filling: bool) -> (Vec<u8>, Vec<Outcome>) {
         let mut said = Vec::new();
-        let envelopes = (0..ENVELOPES)
+        let mut envelopes: Vec<Vec<u8>> = (0..ENVELOPES)
             .map(|_| {
                 let maker = self.rng.below(MAKERS as u64) as usize;
                 let kinds: Vec<Kind> = (0..BATCH).map(|_| self.kind(maker, filling)).collect();
@@ -123,8 +126,13 @@ impl Recorder {
                 envelope
             })
             .collect();
+        for (key, agreement) in std::mem::take(&mut self.begin) {
+            let started = Kind::AgreementStarted(v1::AgreementStarted { agreement: agreement.0.to_vec() });
+            envelopes.push(self.all.envelope_of(key, vec![command(started)]));
+        }
         let entry = self.all.entry(envelopes, ADVANCE_MS);
         let applied = self.all.state.apply(self.all.state.index() + 1, &entry);
+        self.begin = applied.effects.iter().flat_map(|effect| self.begins(effect)).collect();
         let mut outcomes = Vec::new();
         for ((maker, kinds), result) in said.iter().zip(&applied.results) {
             for ((position, kind), outcome) in (0u32..).zip(kinds).zip(result.outcomes.iter()) {
@@ -144,6 +152,16 @@ impl Recorder {
             maker.offers.retain(|offer| state.offer(*offer).is_some_and(|row| !row.status.ended()));
         }
         (entry, outcomes)
+    }
+
+    /// What a machine is owed as its worker does it: it says that it has begun.
+    fn begins(&self, effect: &Effect) -> Vec<([u8; 32], AgreementId)> {
+        let Effect::Owed(machine) = effect else { return Vec::new() };
+        let owed = self.all.state.owed(*machine).into_iter();
+        let begin =
+            owed.filter_map(|owed| if let Task::Begin { agreement } = owed.task { Some(agreement) } else { None });
+        let key = self.all.state.machine(*machine).map(|row| row.key);
+        begin.filter_map(|agreement| Some((key?, agreement))).collect()
     }
 
     fn kind(&mut self, maker: usize, filling: bool) -> Kind {

@@ -82,6 +82,12 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGSTOP: it hears and says nothing from now on, and its connections stay open.
+    pub fn freeze(&self) {
+        let stopped = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+        assert!(stopped.success());
+    }
+
     /// The same again in the same folder.
     pub fn restart(&mut self) {
         let program = self.program.clone();

@@ -12,7 +12,7 @@ use crate::{
     outcome::Outcome,
     power::{PowerRow, SPEED_SAMPLES, SpeedRow},
     reliability::Reliability,
-    state::State,
+    state::{KeyOwner, State},
 };
 use matrixai_protocol::drilling::Kernel;
 use std::hint::black_box;
@@ -44,6 +44,7 @@ pub fn machine(state: &mut State, owner: AccountId, number: u64) -> MachineId {
     state.by_memory.insert((row.inventory.ram_bytes, id), owner);
     state.online.insert(id, ());
     state.machines.insert(id, row);
+    state.keys.insert(key, KeyOwner::Machine(id));
     id
 }
 

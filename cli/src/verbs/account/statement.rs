@@ -57,6 +57,10 @@ fn reference(movement: &v1::Movement) -> (&'static str, String) {
         ("job", hex::encode(&movement.job))
     } else if !movement.hold.is_empty() {
         ("hold", hex::encode(&movement.hold))
+    } else if !movement.order.is_empty() {
+        ("order", hex::encode(&movement.order))
+    } else if !movement.agreement.is_empty() {
+        ("agreement", hex::encode(&movement.agreement))
     } else if !movement.proposal.is_empty() {
         ("proposal", hex::encode(&movement.proposal))
     } else if movement.epoch != 0 {
@@ -80,6 +84,8 @@ pub(crate) fn value(movement: &v1::Movement) -> Value {
         "held": wire_mai(&movement.held),
         "job": hex::encode(&movement.job),
         "hold": hex::encode(&movement.hold),
+        "order": hex::encode(&movement.order),
+        "agreement": hex::encode(&movement.agreement),
         "epoch": movement.epoch,
         "proposal": hex::encode(&movement.proposal),
         "memo": movement.memo,
