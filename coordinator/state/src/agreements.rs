@@ -19,6 +19,7 @@ use crate::{
     expiry::Timer,
     ids::{AccountId, AgreementId, MachineId, OfferId, OrderId},
     invariants::ensure,
+    keyed::Identified,
     market::OrderRow,
     money::Money,
     state::State,
@@ -85,6 +86,14 @@ pub struct AgreementRow {
     pub again: Option<OrderId>,
 }
 
+impl Identified for AgreementRow {
+    type Id = AgreementId;
+
+    fn id(&self) -> &AgreementId {
+        &self.id
+    }
+}
+
 impl AgreementRow {
     /// Time for which the machine was there by then, ms.
     pub fn earned_ms(&self, now_ms: u64) -> u64 {
@@ -120,7 +129,7 @@ impl State {
         self.agreements.get(&id)
     }
 
-    /// All agreements in order of id, closed ones included.
+    /// All agreements in the order in which they were made, closed ones included.
     pub fn agreements(&self) -> impl DoubleEndedIterator<Item = &AgreementRow> {
         self.agreements.iter().map(|(_, row)| row)
     }

@@ -261,11 +261,17 @@ fn read_any(bytes: &[u8]) -> Result<Read<'_>, Detail> {
             let (hold, amount) = post().map_err(|error: NotCanonical| Detail::new(StrictError::from(error)))?;
             Ok(post_hold(hold, amount).map_or_else(Read::Refused, |(hold, amount)| Read::Post { hold, amount }))
         }
-        _ => {
-            let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
-            Ok(other(command(wire)))
+        Ok(Some((number, Value::Bytes(body)))) if fields.end().is_ok() => {
+            orders::direct(number, body).map_or_else(|| by_prost(bytes), |command| Ok(other(command)))
         }
+        _ => by_prost(bytes),
     }
+}
+
+/// Any command at all.
+fn by_prost(bytes: &[u8]) -> Result<Read<'_>, Detail> {
+    let wire: v1::Command = decode_strict(bytes).map_err(Detail::new)?;
+    Ok(other(command(wire)))
 }
 
 fn other<'a>(command: Result<Command, Refusal>) -> Read<'a> {
@@ -319,7 +325,7 @@ mod tests {
         /// What is read without prost is what prost, which decodes and encodes again, accepts, and means the same.
         #[test]
         fn frequent_commands_are_read_as_prost_reads_them(
-            kind in 0u8..3,
+            kind in 0u8..7,
             id in prop_oneof![4 => Just(vec![7; 20]), 1 => prop::collection::vec(any::<u8>(), 0..22)],
             amount in "[0-9]{0,3}",
             number in 0u64..3,
@@ -329,7 +335,21 @@ mod tests {
             let kind = match kind {
                 0 => Kind::Transfer(v1::Transfer { to: id, amount, memo, open: number == 1 }),
                 1 => Kind::HoldFunds(v1::HoldFunds { to: id, amount, duration_s: number, memo }),
-                _ => Kind::PostHold(v1::PostHold { hold: id, amount }),
+                2 => Kind::PostHold(v1::PostHold { hold: id, amount }),
+                3 => {
+                    let (machines, immediate) = (number as u32, number == 2);
+                    let (price_limit, total_limit) = (amount.clone(), amount);
+                    let order = v1::PlaceOrder { machines, price_limit, total_limit, immediate, ..v1::PlaceOrder::default() };
+                    let order = v1::PlaceOrder { start_deadline_s: number, away_s: number, ..order };
+                    Kind::PlaceOrder(v1::PlaceOrder { expires_ms: number, offer: id, query: memo, ..order })
+                }
+                4 => {
+                    let (price_limit, total_limit) = (amount, memo);
+                    let machines = number as u32;
+                    Kind::AmendOrder(v1::AmendOrder { order: id, machines, price_limit, total_limit, expires_ms: number })
+                }
+                5 => Kind::CancelOrder(v1::CancelOrder { order: id }),
+                _ => Kind::AmendOffer(v1::AmendOffer { offer: id, price_per_hour: amount, expires_ms: number }),
             };
             let mut bytes = v1::Command { kind: Some(kind) }.encode_to_vec();
             for (at, byte, change) in changes {

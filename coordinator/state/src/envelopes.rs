@@ -220,17 +220,15 @@ fn apply_command(
     command: Read<'_>,
     memos: &Arc<str>,
 ) -> Outcome {
-    let account = || {
-        let owner = match prepared.signer {
-            Some(signer) => state.keys.at(signer),
-            None => state.keys.get(&ctx.key),
-        };
-        match owner {
-            Some(KeyOwner::Account(account, place)) => Ok((*account, *place)),
-            Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
-            Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
-            None => Err(Refusal::UnknownSigner),
-        }
+    let owner = match prepared.signer {
+        Some(signer) => state.keys.at(signer).copied(),
+        None => state.keys.get(&ctx.key).copied(),
+    };
+    let account = || match owner {
+        Some(KeyOwner::Account(account, place)) => Ok((account, place)),
+        Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
+        Some(KeyOwner::Machine(_) | KeyOwner::Node(_)) => Err(Refusal::Forbidden),
+        None => Err(Refusal::UnknownSigner),
     };
     match command {
         Read::Transfer { to, place, amount, memo, memo_at, open } => match account() {
@@ -253,7 +251,7 @@ fn apply_command(
             Ok((account, _)) => two_phase::post(state, ctx, account, hold, amount),
             Err(refusal) => refusal.into(),
         },
-        Read::Other(command) => state.apply_command(ctx, *command).into(),
+        Read::Other(command) => state.apply_command(ctx, owner, *command).into(),
         Read::Refused(refusal) => refusal.into(),
     }
 }

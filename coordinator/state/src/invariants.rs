@@ -105,7 +105,7 @@ impl State {
         let online = self.machines().filter(|row| row.online).count() as u64;
         ensure(self.online.len() == online, || format!("{} of {online} machines are listed", self.online.len()))?;
         let dated = |row: &OrderRow| self.timers.contains(&(row.due_ms, Timer::Order(row.id)));
-        ensure(self.orders.iter().all(|(id, row)| row.id == *id && dated(row)), || "an order never lapses".to_owned())
+        ensure(self.orders().all(dated), || "an order never lapses".to_owned())
     }
 
     /// There is a voter, the threshold can be reached, the staff is listed, and proposals will lapse.

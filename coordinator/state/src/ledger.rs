@@ -6,9 +6,8 @@
 //!
 //! A hold belongs to one job: `hold_for_job` → `release`* → (`pay_from_hold` | `fee_from_hold`)* → `refund`,
 //! which closes it. A closed hold stays as the job's receipt: held = paid + fees + refunded. What people hold for each other
-//! is in `ledger/two_phase.rs`, and where they are kept in `ledger/holds.rs`.
+//! is in `ledger/two_phase.rs`.
 
-pub(crate) mod holds;
 pub(crate) mod orders;
 pub mod supply;
 pub mod two_phase;

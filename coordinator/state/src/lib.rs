@@ -38,6 +38,7 @@ pub mod ids;
 mod index;
 mod invariants;
 pub mod jobs;
+mod keyed;
 mod leases;
 pub mod ledger;
 pub mod limits;

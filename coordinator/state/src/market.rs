@@ -23,6 +23,7 @@ pub(crate) use matching::{Fresh, free_again, price_of, release_machines, try_mat
 use self::query::Query;
 use crate::{
     ids::{AccountId, JobId, MachineId, OfferId, OrderId},
+    keyed::Identified,
     money::Money,
 };
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,14 @@ pub struct OfferRow {
     pub sequence: u64,
 }
 
+impl Identified for OfferRow {
+    type Id = OfferId;
+
+    fn id(&self) -> &OfferId {
+        &self.id
+    }
+}
+
 /// A waiting order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow {
@@ -150,6 +159,14 @@ pub struct OrderRow {
     pub sequence: u64,
     /// Ledger time until which it waits, ms.
     pub due_ms: u64,
+}
+
+impl Identified for OrderRow {
+    type Id = OrderId;
+
+    fn id(&self) -> &OrderId {
+        &self.id
+    }
 }
 
 /// One machine of an agreement.

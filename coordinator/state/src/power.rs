@@ -87,6 +87,12 @@ pub(crate) fn measured_fgemm(state: &State, machine: MachineId) -> Option<u64> {
     if speed.provisional() { None } else { Some(speed.median()) }
 }
 
+/// Whether it has that speed.
+pub(crate) fn has_fgemm(state: &State, machine: MachineId) -> bool {
+    let speed = state.power.get(&machine).and_then(|row| row.speeds.get(&Kernel::Fgemm));
+    speed.is_some_and(|speed| !speed.provisional())
+}
+
 /// The newest `fgemm` speed, operations per second, provisional or not; 0 without any.
 pub(crate) fn fgemm(state: &State, machine: MachineId) -> u64 {
     state.power.get(&machine).and_then(|row| row.speeds.get(&Kernel::Fgemm)).map_or(0, SpeedRow::median)

@@ -74,6 +74,14 @@ impl<R: Clone> Slots<R> {
         }
     }
 
+    /// The row at a place, to be changed. Copies its page if a view shares it.
+    pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut R> {
+        match self.slot_mut(place)? {
+            Slot::Row(row) => Some(row),
+            Slot::Free(_) => None,
+        }
+    }
+
     /// Puts a row somewhere and returns where.
     pub(crate) fn insert(&mut self, row: R) -> Place {
         self.rows = self.rows.saturating_add(1);
@@ -98,12 +106,8 @@ impl<R: Clone> Slots<R> {
     }
 
     /// All rows with their places, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &R)> {
-        let slots = self.pages().flat_map(|page| page.slots.iter());
-        (0..).zip(slots).filter_map(|(place, slot)| match slot {
-            Slot::Row(row) => Some((place, row)),
-            Slot::Free(_) => None,
-        })
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Place, &R)> {
+        (0..self.places()).filter_map(|place| Some((place, self.get(place)?)))
     }
 
     fn slot_mut(&mut self, place: Place) -> Option<&mut Slot<R>> {
@@ -237,7 +241,12 @@ mod tests {
             for (number, (kind, at)) in (0u64..).zip(steps) {
                 match kind {
                     0..=3 => prop_assert_eq!(oracle.insert(slots.insert(number), number), None),
-                    4..=6 if !oracle.is_empty() => {
+                    4 if !oracle.is_empty() => {
+                        let place = *oracle.keys().nth(at.index(oracle.len())).unwrap();
+                        *slots.get_mut(place).unwrap() = number;
+                        oracle.insert(place, number);
+                    }
+                    5..=6 if !oracle.is_empty() => {
                         let place = *oracle.keys().nth(at.index(oracle.len())).unwrap();
                         prop_assert_eq!(slots.remove(place), oracle.remove(&place));
                         prop_assert_eq!(slots.remove(place), None);

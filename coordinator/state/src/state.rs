@@ -24,17 +24,16 @@ use crate::{
     expiry::{self, Timer},
     genesis::{Genesis, GenesisError},
     ids::{
-        AccountId, AgreementId, CampaignId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, OrderId, ProposalId,
-        UnitId, cluster_id,
+        AccountId, CampaignId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, ProposalId, UnitId, cluster_id,
     },
     index::HashKey,
     jobs::{self, JobRow, RoundRow, TaskRow},
+    keyed::Keyed,
     leases::QueueRow,
     ledger::{
         self, FaucetRow, HoldRow,
-        holds::Holds,
         supply::{ExternalRow, Supply},
-        two_phase::{self, NewHold},
+        two_phase::{self, HeldTransfer, NewHold},
     },
     limits::{Limits, RateRow},
     machines::{self, MachineRow},
@@ -225,14 +224,14 @@ state! {
         by_memory: Table<(u64, MachineId), AccountId>,
         // The market. `machine_offers`: open and rented ones. `rented`: under which offer a machine works. `backlog`: what
         // matching has not come to yet, in the order of its turns. `conduct`: of accounts that bought or sold.
-        offers: Table<OfferId, OfferRow>,
-        book: Table<OfferKey, OfferId>,
+        offers: Keyed<OfferRow>,
+        book: Table<OfferKey, OfferId, 32>,
         machine_offers: Table<(MachineId, OfferId), ()>,
         rented: Table<MachineId, OfferId>,
-        orders: Table<OrderId, OrderRow>,
+        orders: Keyed<OrderRow>,
         backlog: Table<u64, Fresh, 4>,
-        agreements: Table<AgreementId, AgreementRow>,
-        trades: Table<u64, TradeRow>,
+        agreements: Keyed<AgreementRow>,
+        trades: Table<u64, TradeRow, 32>,
         conduct: Table<AccountId, Conduct>,
         // Idempotency and time.
         windows: Windows,
@@ -260,7 +259,7 @@ state! {
         replays: Table<(JobId, u64), ReplayRow, 64>,
         // Transfers in two phases. `holds_of`: by the place of the payer and by that of the receiver. `hold_expiry`: by
         // the time at which they lapse.
-        held_transfers: Holds,
+        held_transfers: Keyed<HeldTransfer>,
         holds_of: Table<(Place, HoldId), (), 64>,
         hold_expiry: Table<(u64, Place), (), 128>,
         // How often accounts changed their keys, and whom they have paid what they earn.
@@ -333,9 +332,13 @@ impl State {
         }
     }
 
-    /// The closed list of commands, whose key may sign each, and who decides it.
-    pub(crate) fn apply_command(&mut self, ctx: &mut Context, command: Command) -> Result<Outcome, Refusal> {
-        let owner = self.keys.get(&ctx.key).copied();
+    /// The closed list of commands, whose key may sign each, and who decides it. `owner` has the key that signed.
+    pub(crate) fn apply_command(
+        &mut self,
+        ctx: &mut Context,
+        owner: Option<KeyOwner>,
+        command: Command,
+    ) -> Result<Outcome, Refusal> {
         let account = || match owner {
             Some(KeyOwner::Account(account, _)) => Ok(account),
             Some(KeyOwner::Retired(_)) => Err(Refusal::KeyRetired),
@@ -343,8 +346,12 @@ impl State {
             None => Err(Refusal::UnknownSigner),
         };
         // Who may take part in the market.
-        let role = account().and_then(|account| rights::check(self, account, Right::TakePart).map(|()| account));
-        let participant = || role.clone();
+        let row = match owner {
+            Some(KeyOwner::Account(_, place)) => self.accounts.at(place),
+            Some(KeyOwner::Machine(_) | KeyOwner::Node(_) | KeyOwner::Retired(_)) | None => None,
+        };
+        let takes_part = rights::has(row, Right::TakePart);
+        let participant = || account().and_then(|id| if takes_part { Ok(id) } else { Err(Refusal::NotAllowed) });
         let machine = || match owner {
             Some(KeyOwner::Machine(machine)) => Ok(machine),
             Some(KeyOwner::Account(..) | KeyOwner::Node(_) | KeyOwner::Retired(_)) => Err(Refusal::Forbidden),

@@ -116,7 +116,7 @@ impl State {
         self.offers.get(&id)
     }
 
-    /// All offers in order of id, closed ones included.
+    /// All offers in the order in which they were made, closed ones included.
     pub fn offers(&self) -> impl DoubleEndedIterator<Item = &OfferRow> {
         self.offers.iter().map(|(_, row)| row)
     }
@@ -126,7 +126,7 @@ impl State {
         self.book.iter().filter_map(|(_, id)| self.offers.get(id))
     }
 
-    /// Waiting orders in order of id.
+    /// Waiting orders; their order says nothing and is the same on every replica.
     pub fn orders(&self) -> impl Iterator<Item = &OrderRow> {
         self.orders.iter().map(|(_, row)| row)
     }

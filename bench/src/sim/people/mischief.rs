@@ -193,7 +193,7 @@ impl People {
         let machine = self.machine(machine).0.to_vec();
         let unit = picked(&mut self.rng, state.newest_units().take(8).map(|row| row.id.0));
         let job = picked(&mut self.rng, state.jobs().map(|row| row.id.0).take(16));
-        let offer = picked(&mut self.rng, state.offers().map(|row| row.id.0).take(16));
+        let offer = picked(&mut self.rng, state.offers().rev().map(|row| row.id.0).take(16));
         Things { account, machine, unit, job, offer, hash: hash.to_vec(), number, amount: self.amount() }
     }
 }

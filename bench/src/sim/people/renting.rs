@@ -16,8 +16,8 @@ impl People {
         let buyer = found::key("buyer", self.rng.below(BUYERS));
         let owner = found::key("owner", self.rng.below(self.machines));
         let orders: Vec<OrderId> = state.orders().map(|row| row.id).take(16).collect();
-        let running: Vec<AgreementId> = state.agreements().map(|row| row.id).take(64).collect();
-        let offers: Vec<OfferId> = state.offers().map(|row| row.id).take(16).collect();
+        let running: Vec<AgreementId> = state.agreements().rev().map(|row| row.id).take(64).collect();
+        let offers: Vec<OfferId> = state.offers().rev().map(|row| row.id).take(16).collect();
         let (signer, command) = match self.rng.below(9) {
             0 if !orders.is_empty() => {
                 let order = self.rng.pick(&orders).0.to_vec();

@@ -1,6 +1,11 @@
 //! What each role may do. Closed: a new role or right must be decided on here.
 
-use crate::{accounts::AccountRole, ids::AccountId, outcome::Refusal, state::State};
+use crate::{
+    accounts::{AccountRole, AccountRow},
+    ids::AccountId,
+    outcome::Refusal,
+    state::State,
+};
 
 /// Something that not every account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +35,12 @@ const fn may(role: AccountRole, right: Right) -> bool {
 /// # Errors
 /// `not_allowed`.
 pub(crate) fn check(state: &State, account: AccountId, right: Right) -> Result<(), Refusal> {
-    match state.accounts.get(&account) {
-        Some(row) if may(row.role, right) => Ok(()),
-        Some(_) | None => Err(Refusal::NotAllowed),
-    }
+    if has(state.accounts.get(&account), right) { Ok(()) } else { Err(Refusal::NotAllowed) }
+}
+
+/// Whether there is such an account, and it has a right.
+pub(crate) fn has(account: Option<&AccountRow>, right: Right) -> bool {
+    account.is_some_and(|row| may(row.role, right))
 }
 
 impl State {

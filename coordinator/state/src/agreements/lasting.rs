@@ -50,7 +50,7 @@ pub(crate) fn begin(state: &mut State, ctx: &mut Context, order: &OrderRow, matc
     state.timers.insert((start_by_ms, Timer::Agreement(id)), ());
     let text = format!("Account {} rents machine {} at {} an hour.", row.buyer, row.machine, row.price_per_hour);
     ctx.event("agreement.made", id, text);
-    state.agreements.insert(id, row);
+    state.agreements.insert(row);
 }
 
 /// A machine says that it has begun: its time counts from now on. Saying it again changes nothing.

@@ -2,7 +2,8 @@
 
 use super::{array, money, query};
 use crate::{
-    command::{AmendOffer, AmendOrder, PlaceOrder},
+    canonical::{Fields, NotCanonical},
+    command::{AmendOffer, AmendOrder, CancelOrder, Command, PlaceOrder},
     ids::{OfferId, OrderId},
     market::OrderTerms,
     money::Money,
@@ -10,6 +11,12 @@ use crate::{
 };
 use matrixai_proto::v1;
 use matrixai_protocol::spec::TrainingSpec;
+
+/// Numbers in `Command` of what is read without prost.
+const PLACE_ORDER: u32 = 50;
+const AMEND_ORDER: u32 = 51;
+const CANCEL_ORDER: u32 = 52;
+const AMEND_OFFER: u32 = 53;
 
 pub(super) fn place(wire: v1::PlaceOrder) -> Result<PlaceOrder, Refusal> {
     Ok(PlaceOrder {
@@ -28,20 +35,75 @@ pub(super) fn place(wire: v1::PlaceOrder) -> Result<PlaceOrder, Refusal> {
 }
 
 pub(super) fn amend(wire: &v1::AmendOrder) -> Result<AmendOrder, Refusal> {
+    let v1::AmendOrder { order, machines, price_limit, total_limit, expires_ms } = wire;
+    amended(order, *machines, price_limit, total_limit, *expires_ms)
+}
+
+fn amended(order: &[u8], machines: u32, price: &str, total: &str, expires_ms: u64) -> Result<AmendOrder, Refusal> {
     Ok(AmendOrder {
-        order: OrderId(array("order", &wire.order)?),
-        machines: given(wire.machines.into()).map(|_| wire.machines),
-        price_limit: given_money("price_limit", &wire.price_limit)?,
-        total_limit: given_money("total_limit", &wire.total_limit)?,
-        expires_ms: given(wire.expires_ms),
+        order: OrderId(array("order", order)?),
+        machines: given(machines.into()).map(|_| machines),
+        price_limit: given_money("price_limit", price)?,
+        total_limit: given_money("total_limit", total)?,
+        expires_ms: given(expires_ms),
     })
 }
 
 pub(super) fn amend_offer(wire: &v1::AmendOffer) -> Result<AmendOffer, Refusal> {
+    amended_offer(&wire.offer, &wire.price_per_hour, wire.expires_ms)
+}
+
+fn amended_offer(offer: &[u8], price: &str, expires_ms: u64) -> Result<AmendOffer, Refusal> {
     Ok(AmendOffer {
-        offer: OfferId(array("offer", &wire.offer)?),
-        price_per_hour: money("price_per_hour", &wire.price_per_hour)?,
-        expires_ms: given(wire.expires_ms),
+        offer: OfferId(array("offer", offer)?),
+        price_per_hour: money("price_per_hour", price)?,
+        expires_ms: given(expires_ms),
+    })
+}
+
+/// Reads the market's frequent commands where they lie: by this number in `Command`, these bytes. None for bytes that only
+/// prost can tell what to think of, such as those of other commands, or with fields that are not read here.
+pub(super) fn direct(number: u32, body: &[u8]) -> Option<Result<Command, Refusal>> {
+    let mut fields = Fields(body);
+    let read = match number {
+        PLACE_ORDER => place(placed(&mut fields).ok()?).map(Command::PlaceOrder),
+        AMEND_ORDER => {
+            let (order, machines) = (fields.bytes(1).ok()?, u32::try_from(fields.uint(2).ok()?).ok()?);
+            let (price, total, expires_ms) = (fields.text(3).ok()?, fields.text(4).ok()?, fields.uint(5).ok()?);
+            amended(order, machines, price, total, expires_ms).map(Command::AmendOrder)
+        }
+        CANCEL_ORDER => {
+            let order = fields.bytes(1).ok()?;
+            array("order", order).map(|order| Command::CancelOrder(CancelOrder { order: OrderId(order) }))
+        }
+        AMEND_OFFER => {
+            let (offer, price, expires_ms) = (fields.bytes(1).ok()?, fields.text(2).ok()?, fields.uint(3).ok()?);
+            amended_offer(offer, price, expires_ms).map(Command::AmendOffer)
+        }
+        _ => return None,
+    };
+    fields.end().ok()?;
+    Some(read)
+}
+
+fn placed(fields: &mut Fields<'_>) -> Result<v1::PlaceOrder, NotCanonical> {
+    let small = |number: u64| u32::try_from(number).map_err(|_| NotCanonical);
+    Ok(v1::PlaceOrder {
+        machines: small(fields.uint(1)?)?,
+        least: small(fields.uint(2)?)?,
+        price_limit: fields.text(3)?.to_owned(),
+        total_limit: fields.text(4)?.to_owned(),
+        duration_s: fields.uint(5)?,
+        expires_ms: fields.uint(6)?,
+        immediate: match fields.uint(7)? {
+            0 => false,
+            1 => true,
+            _ => return Err(NotCanonical),
+        },
+        offer: fields.bytes(8)?.to_vec(),
+        query: fields.text(9)?.to_owned(),
+        start_deadline_s: fields.uint(10)?,
+        away_s: fields.uint(11)?,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::{
     effect::{Cause, Memo, Reference},
     ids::{AccountId, HoldId},
     invariants::ensure,
+    keyed::Identified,
     money::Money,
     outcome::{Outcome, Refusal},
     registry::Place,
@@ -58,6 +59,14 @@ mod memo {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Memo>, D::Error> {
         Box::<str>::deserialize(deserializer).map(|text| Memo::of(&text))
+    }
+}
+
+impl Identified for HeldTransfer {
+    type Id = HoldId;
+
+    fn id(&self) -> &HoldId {
+        &self.id
     }
 }
 
@@ -204,7 +213,7 @@ fn decided_by<'a>(
 
 /// Ends the hold at a place: pays `taken` out of it, which it must cover, and gives the rest back for the cause `back`.
 fn close(state: &mut State, ctx: &mut Context, place: Place, taken: Money, back: Cause) {
-    let row = state.held_transfers.remove(place).expect("whoever closes a hold has found it at its place");
+    let row = state.held_transfers.remove_at(place).expect("whoever closes a hold has found it at its place");
     let HeldTransfer { id, payer, to, amount, expires_ms, memo, places: (payers, receivers) } = row;
     state.hold_expiry.remove(&(expires_ms, place));
     for account in [payers, receivers] {

@@ -58,7 +58,7 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     if machine.suspended {
         return Refusal::MachineSuspended.into();
     }
-    let ready = machine.online && power::measured_fgemm(state, cmd.machine).is_some();
+    let ready = machine.online && power::has_fgemm(state, cmd.machine);
     if state.head.rules_version >= rules::OFFERS_READY && !ready {
         return Refusal::NotReady.into();
     }
@@ -89,7 +89,7 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     state.machine_offers.insert((cmd.machine, id), ());
     state.timers.insert((cmd.expires_ms, Timer::Offer(id)), ());
     ctx.event("offer.made", id, format!("Machine {} is offered at {} an hour.", row.machine, row.price_per_hour));
-    state.offers.insert(id, row);
+    state.offers.insert(row);
     limits::opened(state, owner);
     live::offer_changed(state, ctx, id);
     Outcome::made(id)
@@ -98,7 +98,10 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
 /// Gives an offer a new price and perhaps more time; it goes to the end of those at its price. What was agreed on under it
 /// stays.
 pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId, cmd: &AmendOffer) -> Outcome {
-    let Some(row) = state.offers.get(&cmd.offer) else { return Refusal::UnknownOffer.into() };
+    let place = state.offers.find(&cmd.offer);
+    let Some((place, row)) = place.and_then(|place| Some((place, state.offers.at(place)?))) else {
+        return Refusal::UnknownOffer.into();
+    };
     if row.owner != owner {
         return Refusal::NotYourOffer.into();
     }
@@ -112,7 +115,7 @@ pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId
         return Refusal::OfferExpired.into();
     }
     let sequence = next_sequence(state);
-    let Some(row) = state.offers.get_mut(&cmd.offer) else { return Refusal::UnknownOffer.into() };
+    let Some(row) = state.offers.at_mut(place) else { return Refusal::UnknownOffer.into() };
     let (old, due) = (row.key(), row.expires_ms);
     (row.price_per_hour, row.sequence) = (cmd.price_per_hour, sequence);
     row.expires_ms = cmd.expires_ms.unwrap_or(due);
@@ -125,7 +128,7 @@ pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId
         state.timers.remove(&(due, Timer::Offer(cmd.offer)));
         state.timers.insert((expires_ms, Timer::Offer(cmd.offer)), ());
     }
-    live::offer_changed(state, ctx, cmd.offer);
+    live::offer_amended(state, ctx, cmd.offer);
     Outcome::DONE
 }
 
@@ -238,7 +241,7 @@ pub(crate) fn place_for_job(
     };
     state.timers.insert((row.due_ms, Timer::Order(row.id)), ());
     ctx.fresh.orders.push(FreshOrder { id: row.id, placed: true });
-    state.orders.insert(row.id, row);
+    state.orders.insert(row);
 }
 
 /// Takes an order out of the book and returns it, if it waits.

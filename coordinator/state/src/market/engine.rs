@@ -228,6 +228,11 @@ impl<O: Copy, B: Copy> Engine<O, B> {
         self.bids.get(slot as usize)?.as_ref().map(|entry| entry.id)
     }
 
+    /// What the caller knows an offer by.
+    pub fn offer(&self, slot: Slot) -> Option<O> {
+        self.ask_entry(slot).map(|entry| entry.id)
+    }
+
     /// Whether an offer is one that a query accepts.
     pub fn accepts(&self, offer: Slot, query: &Query) -> bool {
         self.ask_entry(offer).is_some_and(|entry| query.accepts(&entry.attributes))

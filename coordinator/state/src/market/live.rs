@@ -12,10 +12,11 @@ use super::{
 use crate::{
     context::Context,
     ids::{MachineId, OfferId, OrderId},
+    index::{HashKey, Index},
     power,
     state::State,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The engine, once it was needed. A copy of the state has none.
 #[derive(Debug, Default)]
@@ -31,8 +32,10 @@ impl Clone for Live {
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) engine: Engine<OfferId, OrderId>,
-    offers: BTreeMap<OfferId, Slot>,
-    orders: BTreeMap<OrderId, Slot>,
+    /// From the hashes of ids to the slots in the engine, which knows the ids.
+    offers: Index,
+    orders: Index,
+    hash_key: HashKey,
     /// What changed since a linked envelope began.
     touched: Option<Touched>,
 }
@@ -45,10 +48,29 @@ struct Touched {
 
 /// An offer was made, amended or closed, or can be had again.
 pub(crate) fn offer_changed(state: &mut State, ctx: &mut Context, offer: OfferId) {
-    let open = state.offers.get(&offer).is_some_and(|row| available(state, row));
-    follow(state, |built, state| built.sync_offer(state, offer, open, false));
+    let mut live = std::mem::take(&mut state.live);
+    let row = state.offers.get(&offer);
+    let open = row.is_some_and(|row| available(state, row));
+    if let Some(built) = &mut live.0 {
+        built.sync_row(state, offer, row, open, false);
+    }
+    state.live = live;
     if open {
         ctx.fresh.offers.push(offer);
+    }
+}
+
+/// An offer has another price or time, and nothing else about it changed.
+pub(crate) fn offer_amended(state: &mut State, ctx: &mut Context, offer: OfferId) {
+    let mut live = std::mem::take(&mut state.live);
+    // While nothing waits for its turn the engine has just those offers open that can be had: no need to look at machines.
+    let known = live.0.as_mut().filter(|_| state.backlog.is_empty());
+    let open = known.and_then(|built| built.amend_offer(state, state.offers.get(&offer)?));
+    state.live = live;
+    match open {
+        Some(true) => ctx.fresh.offers.push(offer),
+        Some(false) => {}
+        None => offer_changed(state, ctx, offer),
     }
 }
 
@@ -125,7 +147,7 @@ pub(super) fn available(state: &State, offer: &OfferRow) -> bool {
     offer.status == OfferStatus::Open
         && machine.available()
         && machine.is_free()
-        && power::measured_fgemm(state, offer.machine).is_some()
+        && power::has_fgemm(state, offer.machine)
 }
 
 /// What waits in the backlog for its turn, which has not begun.
@@ -142,38 +164,58 @@ fn late(state: &State) -> Touched {
 
 impl Built {
     fn of(state: &State, fresh: &Fresh) -> Self {
-        let mut built = Self { engine: Engine::new(), offers: BTreeMap::new(), orders: BTreeMap::new(), touched: None };
+        let mut built = Self {
+            engine: Engine::new(),
+            offers: Index::default(),
+            orders: Index::default(),
+            hash_key: HashKey::of(&state.cluster_id),
+            touched: None,
+        };
         let mut late = late(state);
         late.orders.extend(fresh.orders.iter().map(|order| order.id));
         for ((_, offer), ()) in state.machine_offers.iter() {
             let open = state.offers.get(offer).is_some_and(|row| available(state, row));
             built.sync_offer(state, *offer, open && !late.offers.contains(offer), true);
         }
-        for (id, row) in state.orders.iter().filter(|(id, _)| !late.orders.contains(id)) {
-            let slot = built.engine.add_order(*id, bid(row), &row.query);
-            built.orders.insert(*id, slot);
+        for (_, row) in state.orders.iter().filter(|(_, row)| !late.orders.contains(&row.id)) {
+            built.add_order(row);
         }
         built
     }
 
     /// Where an offer is.
     pub(super) fn offer(&self, offer: OfferId) -> Option<Slot> {
-        self.offers.get(&offer).copied()
+        self.offers.find(self.hash_key.hash(offer.as_ref()), |slot| self.engine.offer(slot) == Some(offer))
+    }
+
+    fn order(&self, order: OrderId) -> Option<Slot> {
+        self.orders.find(self.hash_key.hash(order.as_ref()), |slot| self.engine.order(slot) == Some(order))
+    }
+
+    fn add_order(&mut self, row: &OrderRow) -> Slot {
+        let slot = self.engine.add_order(row.id, bid(row), &row.query);
+        self.orders.insert(self.hash_key.hash(row.id.as_ref()), slot);
+        slot
     }
 
     /// Brings an offer in line with its row; what can be asked about it too if it was `described` anew.
     pub(super) fn sync_offer(&mut self, state: &State, offer: OfferId, open: bool, described: bool) {
+        self.sync_row(state, offer, state.offers.get(&offer), open, described);
+    }
+
+    /// The same, of whoever has looked for the row.
+    fn sync_row(&mut self, state: &State, offer: OfferId, row: Option<&OfferRow>, open: bool, described: bool) {
         self.touch_offer(offer);
-        let row = state.offers.get(&offer).filter(|row| !row.status.ended());
+        let row = row.filter(|row| !row.status.ended());
         match (row, self.offer(offer)) {
             (None, None) => {}
             (None, Some(slot)) => {
                 self.engine.remove_offer(slot);
-                self.offers.remove(&offer);
+                self.offers.remove(self.hash_key.hash(offer.as_ref()), slot);
             }
             (Some(row), None) => {
                 let slot = self.engine.add_offer(offer, ask(state, row, open), attributes(state, row));
-                self.offers.insert(offer, slot);
+                self.offers.insert(self.hash_key.hash(offer.as_ref()), slot);
             }
             (Some(row), Some(slot)) => {
                 let ask = ask(state, row, open);
@@ -187,6 +229,18 @@ impl Built {
         }
     }
 
+    /// Gives an offer the price and the times of its row; whether it is open, if the engine has it.
+    fn amend_offer(&mut self, state: &State, row: &OfferRow) -> Option<bool> {
+        let slot = self.offer(row.id)?;
+        let OfferRow { price_per_hour: price, sequence, expires_ms, .. } = *row;
+        // Of a rented one the engine has none left; it is closed until its machine is free, and whole then.
+        let amended = Ask { price, sequence, expires_ms, quantity: 1, ..*self.engine.ask(slot)? };
+        debug_assert_eq!(amended, ask(state, row, available(state, row)), "the engine follows the rows");
+        self.touch_offer(row.id);
+        self.engine.amend_offer(slot, amended);
+        Some(amended.open)
+    }
+
     /// An offer cannot be had for now.
     pub(super) fn withhold_offer(&mut self, offer: OfferId) {
         self.touch_offer(offer);
@@ -198,20 +252,17 @@ impl Built {
     /// Brings an order in line with its row, and returns where it is.
     pub(super) fn sync_order(&mut self, row: &OrderRow) -> Slot {
         self.touch_order(row.id);
-        if let Some(slot) = self.orders.get(&row.id) {
-            self.engine.amend_order(*slot, bid(row));
-            return *slot;
-        }
-        let slot = self.engine.add_order(row.id, bid(row), &row.query);
-        self.orders.insert(row.id, slot);
+        let Some(slot) = self.order(row.id) else { return self.add_order(row) };
+        self.engine.amend_order(slot, bid(row));
         slot
     }
 
     /// An order is over, or wants nothing for now.
     pub(super) fn withhold_order(&mut self, order: OrderId) {
         self.touch_order(order);
-        if let Some(slot) = self.orders.remove(&order) {
+        if let Some(slot) = self.order(order) {
             self.engine.remove_order(slot);
+            self.orders.remove(self.hash_key.hash(order.as_ref()), slot);
         }
     }
 
@@ -220,10 +271,10 @@ impl Built {
         self.touch_order(order);
         let taken: Vec<OfferId> = self.engine.fills().iter().take(count).map(|fill| fill.offer).collect();
         taken.into_iter().for_each(|offer| self.touch_offer(offer));
-        let Some(slot) = self.orders.get(&order).copied() else { return };
+        let Some(slot) = self.order(order) else { return };
         self.engine.settle(slot, count);
         if self.engine.bid(slot).is_none() {
-            self.orders.remove(&order);
+            self.orders.remove(self.hash_key.hash(order.as_ref()), slot);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     ids::{JobId, MachineId, OfferId, OrderId},
     jobs, ledger,
     money::Money,
+    registry::Place,
     state::State,
 };
 use serde::{Deserialize, Serialize};
@@ -76,24 +77,38 @@ impl Fresh {
     pub(crate) fn is_empty(&self) -> bool {
         self.offers.is_empty() && self.orders.is_empty()
     }
+
+    fn clear(&mut self) {
+        self.offers.clear();
+        self.orders.clear();
+        self.from = None;
+    }
 }
 
 /// Matches whatever is new: see the module. Runs after the time-driven work and after each command.
 pub(crate) fn try_match(state: &mut State, ctx: &mut Context) {
     while !ctx.fresh.is_empty() {
-        let fresh = std::mem::take(&mut ctx.fresh);
-        let rest = if state.backlog.is_empty() { turn(state, ctx, fresh, false) } else { Some(fresh) };
-        if let Some(rest) = rest {
-            defer(state, &rest);
-            let last = state.backlog.last().map_or(0, |(number, _)| *number);
-            state.backlog.insert(last.saturating_add(1), rest);
+        let mut fresh = std::mem::take(&mut ctx.fresh);
+        let rest = if state.backlog.is_empty() { turn(state, ctx, &mut fresh, false) } else { Some(fresh.clone()) };
+        match rest {
+            Some(rest) => {
+                defer(state, &rest);
+                let last = state.backlog.last().map_or(0, |(number, _)| *number);
+                state.backlog.insert(last.saturating_add(1), rest);
+            }
+            // Nearly always, and after every command: the lists are used again.
+            None if ctx.fresh.is_empty() => {
+                fresh.clear();
+                ctx.fresh = fresh;
+            }
+            None => {}
         }
     }
     while ctx.looks > 0
-        && let Some((number, fresh)) = state.backlog.first().map(|(number, fresh)| (*number, fresh.clone()))
+        && let Some((number, mut fresh)) = state.backlog.first().map(|(number, fresh)| (*number, fresh.clone()))
     {
         state.backlog.remove(&number);
-        if let Some(rest) = turn(state, ctx, fresh, true) {
+        if let Some(rest) = turn(state, ctx, &mut fresh, true) {
             defer(state, &rest);
             state.backlog.insert(number, rest);
         }
@@ -111,16 +126,16 @@ fn defer(state: &mut State, rest: &Fresh) {
 }
 
 /// The turn of what is new, or was `late` until now. Returns what the looks did not suffice for.
-fn turn(state: &mut State, ctx: &mut Context, mut fresh: Fresh, late: bool) -> Option<Fresh> {
+fn turn(state: &mut State, ctx: &mut Context, fresh: &mut Fresh, late: bool) -> Option<Fresh> {
     if ctx.looks == 0 {
-        return Some(fresh);
+        return Some(fresh.clone());
     }
     if state.orders.is_empty() && !(late && live::is_built(state)) {
         return None;
     }
     fresh.offers.sort_unstable();
     fresh.offers.dedup();
-    let mut built = live::take(state, &fresh);
+    let mut built = live::take(state, fresh);
     if late && fresh.from.is_none() {
         for offer in &fresh.offers {
             let open = state.offers.get(offer).is_some_and(|row| live::available(state, row));
@@ -128,24 +143,22 @@ fn turn(state: &mut State, ctx: &mut Context, mut fresh: Fresh, late: bool) -> O
         }
     }
     let rest =
-        serve_offers(state, ctx, &mut built, fresh).and_then(|orders| serve_orders(state, ctx, &mut built, orders));
+        serve_offers(state, ctx, &mut built, fresh).or_else(|| serve_orders(state, ctx, &mut built, &fresh.orders));
     live::put(state, built);
-    rest.err()
+    rest
 }
 
-/// Whatever waits may use these offers. Hands back the orders that are fresh themselves.
-fn serve_offers(
-    state: &mut State,
-    ctx: &mut Context,
-    built: &mut Built,
-    fresh: Fresh,
-) -> Result<Vec<FreshOrder>, Fresh> {
+/// Whatever waits may use these offers. Returns what the looks did not suffice for.
+fn serve_offers(state: &mut State, ctx: &mut Context, built: &mut Built, fresh: &Fresh) -> Option<Fresh> {
+    if fresh.offers.is_empty() {
+        return None;
+    }
     let slots: Vec<Slot> = fresh.offers.iter().filter_map(|offer| built.offer(*offer)).collect();
     built.engine.serve_offers(&slots, fresh.from.map(Rank::from));
     loop {
         let whole = ctx.looks == LOOKS_PER_ENTRY_MAX;
         match built.engine.step(ctx.now_ms, &mut ctx.looks) {
-            Step::Done => return Ok(fresh.orders),
+            Step::Done => return None,
             Step::Fills(order) => settle(state, ctx, built, order),
             Step::Stopped(rank) => {
                 ctx.looks = 0;
@@ -154,34 +167,36 @@ fn serve_offers(
                 if whole {
                     from.sequence = from.sequence.saturating_add(1);
                 }
-                return Err(Fresh { from: Some(from), ..fresh });
+                return Some(Fresh { from: Some(from), ..fresh.clone() });
             }
         }
     }
 }
 
-/// Each of these may use whatever is on offer.
-fn serve_orders(state: &mut State, ctx: &mut Context, built: &mut Built, orders: Vec<FreshOrder>) -> Result<(), Fresh> {
+/// Each of these may use whatever is on offer. Returns what the looks did not suffice for.
+fn serve_orders(state: &mut State, ctx: &mut Context, built: &mut Built, orders: &[FreshOrder]) -> Option<Fresh> {
     for (at, order) in orders.iter().enumerate() {
         let whole = ctx.looks == LOOKS_PER_ENTRY_MAX;
-        if !serve_order(state, ctx, built, *order) {
+        let Some(place) = state.orders.find(&order.id) else { continue };
+        let rests = state.orders.at(place).is_some_and(|row| row.rests);
+        if !serve_order(state, ctx, built, place, order.placed) {
             ctx.looks = 0;
             if !whole {
                 let orders = orders.get(at..).unwrap_or_default().to_vec();
-                return Err(Fresh { orders, ..Fresh::default() });
+                return Some(Fresh { orders, ..Fresh::default() });
             }
         }
-        if state.orders.get(&order.id).is_some_and(|row| !row.rests) {
+        if !rests && state.orders.contains(&order.id) {
             built.withhold_order(order.id);
             orders::lapse(state, ctx, order.id);
         }
     }
-    Ok(())
+    None
 }
 
-/// Whether the looks sufficed.
-fn serve_order(state: &mut State, ctx: &mut Context, built: &mut Built, fresh: FreshOrder) -> bool {
-    let Some(row) = state.orders.get(&fresh.id) else { return true };
+/// Whether the looks sufficed for the order at a place.
+fn serve_order(state: &mut State, ctx: &mut Context, built: &mut Built, place: Place, placed: bool) -> bool {
+    let Some(row) = state.orders.at(place) else { return true };
     if let Some(offer) = row.select {
         let Some(left) = ctx.looks.checked_sub(1) else { return false };
         ctx.looks = left;
@@ -191,7 +206,7 @@ fn serve_order(state: &mut State, ctx: &mut Context, built: &mut Built, fresh: F
         }
         return true;
     }
-    if fresh.placed && !built.engine.waits_with(&row.query) {
+    if placed && !built.engine.waits_with(&row.query) {
         let Some(left) = ctx.looks.checked_sub(looks_of(state, &row.query)) else { return false };
         ctx.looks = left;
     }

@@ -18,6 +18,7 @@ use crate::{
     ledger::orders,
     limits,
     outcome::{Outcome, Refusal},
+    registry::Place,
     state::State,
 };
 
@@ -80,7 +81,7 @@ pub(crate) fn place_again(state: &mut State, ctx: &mut Context, row: OrderRow) {
 fn enter(state: &mut State, ctx: &mut Context, row: OrderRow) {
     let (id, buyer) = (row.id, row.buyer);
     state.timers.insert((row.due_ms, Timer::Order(id)), ());
-    state.orders.insert(id, row);
+    state.orders.insert(row);
     limits::opened(state, buyer);
     ctx.fresh.orders.push(FreshOrder { id, placed: true });
 }
@@ -135,10 +136,12 @@ fn check_time(ctx: &Context, expires_ms: u64) -> Result<(), Refusal> {
 
 /// Changes what an order still wants. Whatever is changed, it goes to the end of the orders with its limit.
 pub(crate) fn amend(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd: &AmendOrder) -> Outcome {
-    let row = match own(state, buyer, cmd.order) {
-        Ok(row) => row.clone(),
+    let place = match own(state, buyer, cmd.order) {
+        Ok(place) => place,
         Err(refusal) => return refusal.into(),
     };
+    let Some(row) = state.orders.at(place) else { return Refusal::UnknownOrder.into() };
+    let (held, old_due_ms) = (row.money, row.due_ms);
     let wanted = cmd.machines.unwrap_or(row.wanted);
     let price_limit = cmd.price_limit.unwrap_or(row.price_limit);
     let money = cmd.total_limit.unwrap_or(row.money);
@@ -146,23 +149,23 @@ pub(crate) fn amend(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd:
     let checked = check_machines(wanted)
         .and_then(|()| if price_limit.is_zero() || money.is_zero() { Err(Refusal::ZeroPrice) } else { Ok(()) })
         .and_then(|()| cmd.expires_ms.map_or(Ok(()), |expires_ms| check_time(ctx, expires_ms)))
-        .and_then(|()| match money.checked_sub(row.money) {
-            Some(more) if !more.is_zero() => orders::hold(state, ctx, buyer, row.id, more),
+        .and_then(|()| match money.checked_sub(held) {
+            Some(more) if !more.is_zero() => orders::hold(state, ctx, buyer, cmd.order, more),
             Some(_) => Ok(()),
             None => {
-                orders::release(state, ctx, buyer, row.id, row.money.saturating_sub(money));
+                orders::release(state, ctx, buyer, cmd.order, held.saturating_sub(money));
                 Ok(())
             }
         });
     if let Err(refusal) = checked {
         return refusal.into();
     }
-    if due_ms != row.due_ms {
-        state.timers.remove(&(row.due_ms, Timer::Order(row.id)));
-        state.timers.insert((due_ms, Timer::Order(row.id)), ());
+    if due_ms != old_due_ms {
+        state.timers.remove(&(old_due_ms, Timer::Order(cmd.order)));
+        state.timers.insert((due_ms, Timer::Order(cmd.order)), ());
     }
     let sequence = next_sequence(state);
-    if let Some(row) = state.orders.get_mut(&cmd.order) {
+    if let Some(row) = state.orders.at_mut(place) {
         // All or none stays all or none.
         row.least = if row.least == row.wanted { wanted } else { row.least.min(wanted) };
         (row.wanted, row.price_limit, row.money, row.due_ms, row.sequence) =
@@ -195,10 +198,12 @@ pub(super) fn finish(state: &mut State, ctx: &mut Context, order: OrderId) {
     limits::closed(state, row.buyer);
 }
 
-fn own(state: &State, buyer: AccountId, order: OrderId) -> Result<&OrderRow, Refusal> {
-    let row = state.orders.get(&order).ok_or(Refusal::UnknownOrder)?;
+/// Where an account's own order is.
+fn own(state: &State, buyer: AccountId, order: OrderId) -> Result<Place, Refusal> {
+    let place = state.orders.find(&order).ok_or(Refusal::UnknownOrder)?;
+    let row = state.orders.at(place).ok_or(Refusal::UnknownOrder)?;
     if row.buyer != buyer {
         return Err(Refusal::NotYourOrder);
     }
-    if row.job.is_some() { Err(Refusal::OrderOfJob) } else { Ok(row) }
+    if row.job.is_some() { Err(Refusal::OrderOfJob) } else { Ok(place) }
 }

@@ -31,7 +31,10 @@ pub use number::Number;
 pub use parser::QueryError;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 /// Longest text of a query, bytes.
 pub const QUERY_BYTES_MAX: usize = 1_024;
@@ -53,6 +56,9 @@ impl Query {
     /// # Errors
     /// Says in which column what was expected.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         let condition = parser::parse(text)?;
         let text = if condition == Condition::Const(true) { String::new() } else { condition.to_string() };
         // The canonical text must be readable again wherever it is stored.
@@ -83,10 +89,14 @@ impl Query {
     }
 }
 
+/// One for all: most orders ask for nothing.
+static EVERYTHING: LazyLock<Query> =
+    LazyLock::new(|| Query { text: "".into(), condition: Arc::new(Condition::Const(true)) });
+
 /// The query that every machine satisfies.
 impl Default for Query {
     fn default() -> Self {
-        Self { text: "".into(), condition: Arc::new(Condition::Const(true)) }
+        EVERYTHING.clone()
     }
 }
 

@@ -61,7 +61,7 @@ fn offer(state: &mut State, machine: u8, price: u64) {
         sequence,
     };
     state.book.insert(OfferKey { price_per_hour: row.price_per_hour, sequence }, offer);
-    state.offers.insert(offer, row);
+    state.offers.insert(row);
 }
 
 fn found(state: &State, search: &Search) -> Vec<(u8, u128)> {

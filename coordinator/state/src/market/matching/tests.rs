@@ -213,7 +213,7 @@ proptest! {
         prop_assert!(state.backlog.is_empty());
         let trades = state.head.trades;
         let mut anew = state.clone();
-        let orders = state.orders.iter().map(|(id, _)| FreshOrder { id: *id, placed: true }).collect();
+        let orders = state.orders.iter().map(|(_, row)| FreshOrder { id: row.id, placed: true }).collect();
         look(&mut anew, Fresh { orders, ..Fresh::default() }, LOOKS_PER_ENTRY_MAX);
         prop_assert_eq!(anew.head.trades, trades);
     }
