@@ -82,7 +82,8 @@ fn inventory() -> v1::Inventory {
     }
 }
 
-fn spec() -> v1::TrainingSpec {
+/// A small training.
+pub(crate) fn spec() -> v1::TrainingSpec {
     v1::TrainingSpec {
         dataset: vec![9; 32],
         dataset_bytes: 1_000_000,

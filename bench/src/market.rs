@@ -7,11 +7,13 @@
 
 mod applied;
 mod crowd;
+mod explained;
 mod fast;
 mod naive;
 
 pub use applied::Applied;
 pub use crowd::{Crowd, Crowded, Mix};
+pub use explained::{Books, explain_books, explain_ms};
 pub use fast::Fast;
 pub use naive::Naive;
 
@@ -59,6 +61,8 @@ pub enum Command {
         ask: Ask,
         /// What can be asked about it.
         attributes: Box<Attributes>,
+        /// The first offer of the same machine, if it has one: whoever takes one of a machine's offers has closed the others.
+        sibling: Option<u32>,
     },
     /// A new price and number of machines; the offer loses its place in time and is open again if it was withdrawn or sold.
     AmendOffer {

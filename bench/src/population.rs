@@ -26,7 +26,7 @@ const HOLD_MEMO_BYTES: usize = 16;
 const ENDOWMENT: &str = "1000000000";
 
 /// A state with its accounts, and where its log stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Population {
     /// The state.
     pub state: State,

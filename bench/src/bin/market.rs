@@ -1,13 +1,15 @@
 //! How fast the matching engine is, and whether it does what the naive matcher does.
 //!
-//! `cargo run --release -p matrixai-bench --bin market [-- --commands 1000000 --rounds 5 --check 1000000 --seed 1]`. One core, CPU time of the
+//! `cargo run --release -p matrixai-bench --bin market [-- --commands 1000000 --rounds 5 --check 1000000 --explain 10000
+//! --seed 1]`. One core, CPU time of the
 //! thread; a crowd is recorded before the clock starts and replayed on a fresh market each round; a figure is the median of
 //! the rounds. `plain_apply_per_s` is the state machine with all that belongs to it. `match_p99_us` is by the wall clock around each command of a round of its own. The naive matcher takes the
-//! same crowds in small, and `--check` commands of a crowd that does anything; the exit status is 1 if it differs.
+//! same crowds in small, and `--check` commands of a crowd that does anything; the exit status is 1 if it differs. It also judges
+//! what `market explain` names on `--explain` random books; `explain_ms` is the CPU time of one explanation on 100,000 offers.
 #![allow(clippy::print_stdout)]
 
 use matrixai_bench::{
-    market::{Applied, Command, Crowd, Crowded, Digest, Fast, Mix, Naive, Trade},
+    market::{Applied, Command, Crowd, Crowded, Digest, Fast, Mix, Naive, Trade, explain_books, explain_ms},
     timing::{Moment, median},
 };
 use serde_json::json;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     };
     let (commands, rounds) = (argument("--commands", 1_000_000), argument("--rounds", 5));
     let (checked, seed) = (argument("--check", 20_000), argument("--seed", 1) as u64);
+    let books = argument("--explain", 2_000) as u32;
 
     let crowd = Crowd { commands, ..QUERIES }.record(seed);
     let with_queries = measure(&crowd, rounds);
@@ -47,6 +50,11 @@ fn main() -> ExitCode {
     let mut equal = compare(few, seed) && compare(plain_few, seed);
     let episodes = checked.div_ceil(EPISODE) as u64;
     equal &= (0..episodes).all(|episode| compare(anything, seed.wrapping_mul(1 << 32).wrapping_add(episode)));
+    let explained = explain_books(books, seed);
+    if let Err(error) = &explained {
+        println!("{error}");
+    }
+    let (right, explained) = (explained.is_ok(), explained.unwrap_or_default());
     println!(
         "{}",
         json!({
@@ -64,9 +72,15 @@ fn main() -> ExitCode {
             "plain_apply_trades": applied.trades as f64 / applied.commands as f64,
             "checked_commands": episodes * EPISODE as u64,
             "digest_equals_naive": equal,
+            "explain_ms": explain_ms(QUERIES.offers as usize, rounds, seed),
+            "explained_books": books,
+            "explained_matched": explained.matched,
+            "explained_named": explained.named,
+            "explained_hopeless": explained.hopeless,
+            "explained_equals_naive": right,
         })
     );
-    if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if equal && right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 struct Measured {

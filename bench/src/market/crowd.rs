@@ -87,7 +87,7 @@ impl Crowd {
             rng,
             waiting: Vec::new(),
             away: Vec::new(),
-            offers: 0,
+            offers: Vec::new(),
             orders: 0,
             trades: Vec::new(),
             recorded: Vec::new(),
@@ -113,7 +113,8 @@ struct Recorder {
     /// Orders that wait, as far as is known, and offers that were withdrawn or have never been.
     waiting: Vec<u32>,
     away: Vec<u32>,
-    offers: u32,
+    /// Owner and machine of each offer.
+    offers: Vec<(AccountId, MachineId)>,
     orders: u32,
     trades: Vec<Trade>,
     recorded: Vec<Command>,
@@ -197,9 +198,16 @@ impl Recorder {
 
     fn offer(&mut self) {
         let odd = self.crowd.mix == Mix::Anything;
+        let id = self.offers.len() as u32;
+        // A third of those who do anything offer a machine that is offered already, at other terms.
+        let sibling = if odd && id > 0 && self.rng.one_in(3) { Some(self.any_offer()) } else { None };
+        let (owner, machine) = match sibling {
+            Some(first) => self.offers[first as usize],
+            None => (self.account(), machine(id)),
+        };
         let ask = Ask {
-            owner: self.account(),
-            machine: machine(self.offers),
+            owner,
+            machine,
             price: self.price(),
             sequence: 0,
             quantity: self.rng.between(1, MACHINES) as u32,
@@ -209,9 +217,9 @@ impl Recorder {
             expires_ms: u64::MAX,
             memory_bytes: u64::MAX,
         };
-        let (id, attributes) = (self.offers, Box::new(self.attributes()));
-        self.offers += 1;
-        self.run(Command::Offer { id, ask, attributes });
+        let attributes = Box::new(self.attributes());
+        self.offers.push((owner, machine));
+        self.run(Command::Offer { id, ask, attributes, sibling });
     }
 
     fn amend_offer(&mut self) {
@@ -255,7 +263,7 @@ impl Recorder {
     }
 
     fn any_offer(&mut self) -> u32 {
-        self.rng.below(self.offers.into()) as u32
+        self.rng.below(self.offers.len() as u64) as u32
     }
 
     fn query_count(&self) -> u64 {
@@ -322,7 +330,7 @@ impl Recorder {
     }
 }
 
-/// Each offer's own.
+/// That of an offer which is the first of its machine.
 fn machine(offer: u32) -> MachineId {
     let mut id = [0; 20];
     id[..4].copy_from_slice(&offer.to_le_bytes());

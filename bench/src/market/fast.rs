@@ -3,11 +3,13 @@
 use super::{Command, Trade};
 use matrixai_state::{
     Money,
+    ids::MachineId,
     market::{
         engine::{Ask, Bid, Engine, Slot, Step},
         query::Query,
     },
 };
+use std::collections::BTreeMap;
 
 /// Ledger time of everything here, ms: before any offer's end.
 const NOW_MS: u64 = 1;
@@ -19,6 +21,8 @@ pub struct Fast {
     queries: Vec<Query>,
     offers: Vec<Option<Slot>>,
     orders: Vec<Option<Slot>>,
+    /// Offers of machines that have several.
+    siblings: BTreeMap<MachineId, Vec<u32>>,
     sequence: u64,
 }
 
@@ -26,7 +30,7 @@ impl Fast {
     /// An empty market whose orders use these queries.
     pub fn new(queries: &[Query]) -> Self {
         let (engine, queries) = (Engine::new(), queries.to_vec());
-        Self { engine, queries, offers: Vec::new(), orders: Vec::new(), sequence: 0 }
+        Self { engine, queries, offers: Vec::new(), orders: Vec::new(), siblings: BTreeMap::new(), sequence: 0 }
     }
 
     /// Whether an order waits.
@@ -61,7 +65,11 @@ impl Fast {
                 self.serve_order(slot, trades);
             }
             Command::Cancel { id } => self.cancel(*id),
-            Command::Offer { id, ask, attributes } => {
+            Command::Offer { id, ask, attributes, sibling } => {
+                if let Some(sibling) = sibling {
+                    let all = self.siblings.entry(ask.machine).or_insert_with(|| vec![*sibling]);
+                    all.push(*id);
+                }
                 let ask = Ask { sequence: self.next(), ..*ask };
                 let slot = self.engine.add_offer(*id, ask, (**attributes).clone());
                 set(&mut self.offers, *id, Some(slot));
@@ -117,7 +125,19 @@ impl Fast {
         if self.engine.bid(slot).is_some_and(|bid| bid.wanted == got) {
             self.orders[order as usize] = None;
         }
+        let taken: Vec<(u32, MachineId)> = if self.siblings.is_empty() {
+            Vec::new()
+        } else {
+            fills.iter().map(|fill| (fill.offer, fill.ask.machine)).collect()
+        };
         self.engine.settle(slot, count);
+        // A machine that somebody has cannot be had under its other offers.
+        for (offer, machine) in taken {
+            let others = self.siblings.get(&machine).into_iter().flatten().filter(|other| **other != offer);
+            for slot in others.filter_map(|other| get(&self.offers, *other)) {
+                self.engine.set_open(slot, false);
+            }
+        }
     }
 
     fn cancel(&mut self, id: u32) {

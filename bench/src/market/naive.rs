@@ -2,9 +2,12 @@
 //! It imports nothing from book or engine but the rows that both are given, and evaluates conditions by itself.
 
 use super::{Command, Trade};
-use matrixai_state::market::{
-    engine::{Ask, Bid},
-    query::{Attribute, Attributes, Condition, Number, Numeric, Operator, Query, Values},
+use matrixai_state::{
+    ids::MachineId,
+    market::{
+        engine::{Ask, Bid},
+        query::{Attribute, Attributes, Condition, Number, Numeric, Operator, Query, Values},
+    },
 };
 
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Naive {
                 }
             }
             Command::Cancel { id } => self.orders.retain(|order| order.id != *id),
-            Command::Offer { id, ask, attributes } => {
+            Command::Offer { id, ask, attributes, .. } => {
                 let mut offer = Offer { id: *id, ask: Ask { sequence, ..*ask }, attributes: (**attributes).clone() };
                 offer.price();
                 self.offers.push(offer);
@@ -86,40 +89,66 @@ impl Naive {
         self.offers.sort_by_key(|offer| (offer.ask.price, offer.ask.sequence));
         for order in &mut self.orders {
             let bid = &mut order.bid;
-            let mut found: Vec<(usize, u32)> = Vec::new();
-            let mut wanted = bid.wanted;
-            for (at, offer) in self.offers.iter().enumerate() {
-                let Ask { owner, price, quantity, open, .. } = offer.ask;
-                let same_owner = found.iter().any(|(other, _)| self.offers[*other].ask.owner == owner);
-                let fits = open
-                    && quantity > 0
-                    && wanted > 0
-                    && price <= bid.limit
-                    && owner != bid.buyer
-                    && !(bid.distinct_owners && same_owner)
-                    && offer.ask.duration_min_s <= bid.duration_s
-                    && bid.duration_s <= offer.ask.duration_max_s
-                    && bid.memory_bytes <= offer.ask.memory_bytes;
-                if fits && holds(self.queries[order.query].condition(), &offer.attributes) == Some(true) {
-                    let most = if bid.distinct_owners { 1 } else { quantity };
-                    found.push((at, wanted.min(most)));
-                    wanted -= wanted.min(most);
-                }
-            }
+            let found = fitting(&self.offers, bid, &self.queries[order.query]);
+            let got: u32 = found.iter().map(|(_, quantity)| quantity).sum();
             let least = if bid.distinct_owners { bid.wanted } else { bid.least };
-            if found.is_empty() || bid.wanted - wanted < least {
+            if found.is_empty() || got < least {
                 continue;
             }
             for (at, quantity) in found {
                 let Offer { id, ask, .. } = &mut self.offers[at];
+                let (id, machine) = (*id, ask.machine);
                 let price = if ask.sequence < bid.sequence { ask.price } else { bid.limit };
-                trades.push(Trade { order: order.id, offer: *id, price, quantity });
+                trades.push(Trade { order: order.id, offer: id, price, quantity });
                 ask.quantity -= quantity;
+                for sibling in self.offers.iter_mut().filter(|other| other.ask.machine == machine && other.id != id) {
+                    sibling.ask.open = false;
+                }
             }
-            (bid.wanted, bid.least) = (wanted, 1);
+            (bid.wanted, bid.least) = (bid.wanted - got, 1);
         }
         self.orders.retain(|order| order.bid.wanted > 0);
     }
+
+    /// Nothing that is offered of a machine can be had any more.
+    pub fn close(&mut self, machine: MachineId) {
+        for offer in self.offers.iter_mut().filter(|offer| offer.ask.machine == machine) {
+            offer.ask.open = false;
+        }
+    }
+
+    /// The offers that a new order would be given, its money aside: cheapest first.
+    pub fn would_get(&mut self, bid: &Bid, query: &Query) -> Vec<Ask> {
+        self.offers.sort_by_key(|offer| (offer.ask.price, offer.ask.sequence));
+        fitting(&self.offers, bid, query).into_iter().map(|(at, _)| self.offers[at].ask).collect()
+    }
+}
+
+/// The offers that an order may have, in the order in which they are, and how many machines it takes of each.
+fn fitting(offers: &[Offer], bid: &Bid, query: &Query) -> Vec<(usize, u32)> {
+    let mut found: Vec<(usize, u32)> = Vec::new();
+    let mut wanted = bid.wanted;
+    for (at, offer) in offers.iter().enumerate() {
+        let Ask { owner, machine, price, quantity, open, .. } = offer.ask;
+        let same_owner = found.iter().any(|(other, _)| offers[*other].ask.owner == owner);
+        let same_machine = found.iter().any(|(other, _)| offers[*other].ask.machine == machine);
+        let fits = open
+            && quantity > 0
+            && wanted > 0
+            && price <= bid.limit
+            && owner != bid.buyer
+            && !same_machine
+            && !(bid.distinct_owners && same_owner)
+            && offer.ask.duration_min_s <= bid.duration_s
+            && bid.duration_s <= offer.ask.duration_max_s
+            && bid.memory_bytes <= offer.ask.memory_bytes;
+        if fits && holds(query.condition(), &offer.attributes) == Some(true) {
+            let most = if bid.distinct_owners { 1 } else { quantity };
+            found.push((at, wanted.min(most)));
+            wanted -= wanted.min(most);
+        }
+    }
+    found
 }
 
 impl Offer {

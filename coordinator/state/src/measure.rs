@@ -17,12 +17,16 @@ use crate::{
 use matrixai_protocol::drilling::Kernel;
 use std::hint::black_box;
 
-/// Gives an account a machine that is online and measured, and returns its id.
+/// Gives an account a machine of an ordinary kind that is online and measured, and returns its id.
 pub fn machine(state: &mut State, owner: AccountId, number: u64) -> MachineId {
+    machine_of(state, owner, number, Inventory { cores: 8, ram_bytes: 32 << 30, ..Inventory::default() })
+}
+
+/// The same of a kind of its own.
+pub fn machine_of(state: &mut State, owner: AccountId, number: u64, inventory: Inventory) -> MachineId {
     let mut key = [0; 32];
     key.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
     let id = MachineId::of_key(&state.cluster_id, &key);
-    let inventory = Inventory { cores: 8, ram_bytes: 32 << 30, ..Inventory::default() };
     let row = MachineRow {
         id,
         key,

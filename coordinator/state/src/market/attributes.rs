@@ -1,7 +1,7 @@
 //! What can be asked about an offer, from the rows that are there. What nothing measures yet is undefined.
 
 use super::{
-    OfferRow,
+    OfferRow, OfferStatus,
     query::{Attribute, Attributes, Described, Number, NumberAttribute, Provenance, TextAttribute},
 };
 use crate::{ids::MachineId, machines::MachineRow, power::PowerRow, state::State};
@@ -24,6 +24,18 @@ impl<'a> Rows<'a> {
     pub(crate) fn of(state: &'a State, offer: &'a OfferRow) -> Self {
         let of: MachineId = offer.machine;
         Self { offer, machine: state.machines.get(&of), power: state.power.get(&of) }
+    }
+
+    /// Whether its machine can be had under it: there, free, measured.
+    pub(crate) fn available(&self) -> bool {
+        self.offer.status == OfferStatus::Open
+            && self.machine.is_some_and(|row| row.available() && row.is_free())
+            && self.speed(Kernel::Fgemm).is_some()
+    }
+
+    /// Memory of its machine, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.machine.map_or(0, |row| row.inventory.ram_bytes)
     }
 
     fn speed(&self, kernel: Kernel) -> Option<Number> {

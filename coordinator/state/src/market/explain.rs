@@ -9,7 +9,6 @@
 use super::{
     OfferRow, OrderRow,
     attributes::Rows,
-    live::available,
     matching::price_of,
     query::{Comparison, Condition, Described, Numeric, Operator, Query, Truth},
 };
@@ -137,12 +136,11 @@ impl State {
 
     /// What an offer fails, as bits; counts it.
     fn fails(&self, order: &OrderRow, clauses: &[Condition], offer: &OfferRow, counts: &mut [Failing]) -> u64 {
-        let memory = self.machines.get(&offer.machine).map_or(0, |row| row.inventory.ram_bytes);
         let rows = Rows::of(self, offer);
         let asked = ASKED.iter().map(|asked| match asked {
-            Asked::Available => available(self, offer) && offer.expires_ms > self.head.now_ms,
+            Asked::Available => rows.available() && offer.expires_ms > self.head.now_ms,
             Asked::Other => offer.owner != order.buyer,
-            Asked::Memory => memory >= order.memory_bytes,
+            Asked::Memory => rows.memory_bytes() >= order.memory_bytes,
             Asked::Duration => (offer.duration_min_s..=offer.duration_max_s).contains(&order.duration_s),
             Asked::Price => offer.price_per_hour <= order.price_limit,
         });
