@@ -38,6 +38,8 @@ pub(crate) enum OfferVerb {
         /// Machine id.
         machine: String,
     },
+    /// How an offer fares: which waiting orders it loses to what, the price that would win one, what like machines earn.
+    Explain { offer: String },
     /// Open offers, or all of them.
     List {
         #[arg(long)]

@@ -1,6 +1,7 @@
 //! Machines, offers and trades.
 
 mod list;
+mod outlook;
 
 use super::{Desk, order};
 use crate::{
@@ -60,6 +61,7 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
             desk.submit(Kind::RevokeMachine(v1::RevokeMachine { machine: convert::id(&machine)? }), "revoked").await
         }
         OfferVerb::Suggest { machine } => suggest(desk, &machine).await,
+        OfferVerb::Explain { offer } => outlook::explain(desk, &offer).await,
         OfferVerb::List { all } => offers(desk, all).await,
     }
 }
@@ -85,23 +87,15 @@ async fn suggest(desk: &Desk, machine: &str) -> Result<()> {
     let request = v1::SuggestPriceRequest { machine: convert::id(machine)? };
     let reply = ask!(client, market_client::MarketClient.suggest_price, request.clone())?;
     let (asked, agreed) = (reply.asked.unwrap_or_default(), reply.agreed.unwrap_or_default());
-    let prices = |of: &v1::PriceQuantiles| [&of.p10, &of.p25, &of.p50, &of.p75, &of.p90].map(|price| known(price));
-    let quantiles = |of: &v1::PriceQuantiles| {
-        let [p10, p25, p50, p75, p90] = prices(of);
-        json!({ "count": of.count, "p10": p10, "p25": p25, "p50": p50, "p75": p75, "p90": p90 })
-    };
     let suggested = known(&reply.price_per_hour);
     let value = json!({
         "machine": machine, "fgemm_ops_per_s": reply.speed, "price_per_hour": suggested,
         "asked": quantiles(&asked), "agreed": quantiles(&agreed),
     });
     output::show(desk.format, &value, || {
-        let row = |name: &str, of: &v1::PriceQuantiles| {
-            let prices = prices(of).map(|price| price.unwrap_or_else(|| "–".to_owned()));
-            [name.to_owned(), of.count.to_string()].into_iter().chain(prices).collect()
-        };
         let head = ["MAI/h for this speed", "machines", "10 %", "25 %", "50 %", "75 %", "90 %"];
-        let table = output::table(&head, &[row("asked now", &asked), row("agreed on lately", &agreed)]);
+        let rows = [quantiles_row("asked now", &asked), quantiles_row("agreed on lately", &agreed)];
+        let table = output::table(&head, &rows);
         let speed = output::speed(reply.speed);
         match &suggested {
             Some(price) => format!("{table}\nA machine that computes {speed} is worth about {price} MAI an hour."),
@@ -109,6 +103,20 @@ async fn suggest(desk: &Desk, machine: &str) -> Result<()> {
         }
     });
     Ok(())
+}
+
+fn prices(of: &v1::PriceQuantiles) -> [Option<String>; 5] {
+    [&of.p10, &of.p25, &of.p50, &of.p75, &of.p90].map(|price| known(price))
+}
+
+fn quantiles(of: &v1::PriceQuantiles) -> Value {
+    let [p10, p25, p50, p75, p90] = prices(of);
+    json!({ "count": of.count, "p10": p10, "p25": p25, "p50": p50, "p75": p75, "p90": p90 })
+}
+
+fn quantiles_row(name: &str, of: &v1::PriceQuantiles) -> Vec<String> {
+    let prices = prices(of).map(|price| price.unwrap_or_else(|| "–".to_owned()));
+    [name.to_owned(), of.count.to_string()].into_iter().chain(prices).collect()
 }
 
 /// `98.51 % of 67`; `--` while nothing is counted.

@@ -14,7 +14,7 @@ pub(crate) use admin::policy;
 pub(crate) use drilling::{drilling, unit};
 pub(crate) use economy::economy;
 pub(crate) use jobs::{closed, job, jobs, spec};
-pub(crate) use market::{explanation, listing, offers, orders, suggestion, trades};
+pub(crate) use market::{explanation, listing, offers, orders, outlook, suggestion, trades};
 
 use crate::history::Record;
 use matrixai_proto::v1;

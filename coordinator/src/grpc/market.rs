@@ -3,13 +3,14 @@
 use super::convert;
 use crate::shared::Shared;
 use matrixai_proto::v1::{
-    ExplainOrderReply, ExplainOrderRequest, ListMachinesReply, ListMachinesRequest, ListOffersReply, ListOffersRequest,
-    ListOrdersReply, ListOrdersRequest, ListTradesReply, ListTradesRequest, SearchOffersReply, SearchOffersRequest,
-    SuggestPriceReply, SuggestPriceRequest, market_server::Market,
+    ExplainOfferReply, ExplainOfferRequest, ExplainOrderReply, ExplainOrderRequest, ListMachinesReply,
+    ListMachinesRequest, ListOffersReply, ListOffersRequest, ListOrdersReply, ListOrdersRequest, ListTradesReply,
+    ListTradesRequest, SearchOffersReply, SearchOffersRequest, SuggestPriceReply, SuggestPriceRequest,
+    market_server::Market,
 };
 use matrixai_state::{
     State,
-    ids::{MachineId, OrderId},
+    ids::{MachineId, OfferId, OrderId},
     market::{
         listing::{PAGE_MAX, Ranking, Search},
         query::Query,
@@ -92,6 +93,17 @@ impl Market for MarketService {
         let order = OrderId(convert::id("order", &request.into_inner().order)?);
         let found = state.explain(order).ok_or_else(|| convert::unknown("waiting order", &order))?;
         Ok(Response::new(convert::explanation(found)))
+    }
+
+    async fn explain_offer(
+        &self,
+        request: Request<ExplainOfferRequest>,
+    ) -> Result<Response<ExplainOfferReply>, Status> {
+        let state = self.shared.view_for(request.metadata()).await?;
+        let offer = OfferId(convert::id("offer", &request.into_inner().offer)?);
+        // Ten thousand orders, and the machines of the network.
+        let found = aside(state, move |state| state.outlook(offer)).await?;
+        Ok(Response::new(convert::outlook(found.ok_or_else(|| convert::unknown("open offer", &offer))?)))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod listing;
 pub(crate) mod live;
 pub(crate) mod matching;
 pub(crate) mod orders;
+pub mod outlook;
 pub mod query;
 
 pub(crate) use book::{amend_offer, check_terms, end_order, make_offer, on_offer_due, on_order_due, place_for_job};

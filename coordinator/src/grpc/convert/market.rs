@@ -8,8 +8,9 @@ use matrixai_state::{
     ids::AccountId,
     market::{
         OfferRow, OrderRow, TradeRow,
-        explain::{Change, Explanation},
+        explain::{Change, Explanation, Failing},
         listing::{Listed, Suggestion, quantile},
+        outlook::{Lost, Outlook},
     },
     money::Money,
     reliability::Reliability,
@@ -91,23 +92,46 @@ pub(crate) fn listing(state: &State, listed: &Listed<'_>) -> v1::Listing {
 
 /// What machines like one cost.
 pub(crate) fn suggestion(found: &Suggestion) -> v1::SuggestPriceReply {
-    let quantiles = |prices: &[Money]| {
-        let at = |percent| quantile(prices, percent).map(|price| price.to_string()).unwrap_or_default();
-        v1::PriceQuantiles {
-            count: u32::try_from(prices.len()).unwrap_or(u32::MAX),
-            p10: at(10),
-            p25: at(25),
-            p50: at(50),
-            p75: at(75),
-            p90: at(90),
-        }
-    };
     v1::SuggestPriceReply {
         speed: found.speed,
         price_per_hour: found.price().map(|price| price.to_string()).unwrap_or_default(),
         asked: Some(quantiles(&found.asked)),
         agreed: Some(quantiles(&found.agreed)),
     }
+}
+
+fn quantiles(prices: &[Money]) -> v1::PriceQuantiles {
+    let at = |percent| quantile(prices, percent).map(|price| price.to_string()).unwrap_or_default();
+    v1::PriceQuantiles {
+        count: u32::try_from(prices.len()).unwrap_or(u32::MAX),
+        p10: at(10),
+        p25: at(25),
+        p50: at(50),
+        p75: at(75),
+        p90: at(90),
+    }
+}
+
+/// How an offer fares.
+pub(crate) fn outlook(found: Outlook) -> v1::ExplainOfferReply {
+    let (price, order) = found.winning.unzip();
+    let lost = found.lost.into_iter().map(|Lost { order, price_limit, conditions }| v1::LostOrder {
+        order: order.0.to_vec(),
+        price_limit: price_limit.to_string(),
+        conditions,
+    });
+    v1::ExplainOfferReply {
+        orders: found.orders,
+        conditions: found.conditions.into_iter().map(failed).collect(),
+        lost: lost.collect(),
+        winning_price: price.map(|price| price.to_string()).unwrap_or_default(),
+        winning_order: order.map(|order| order.0.to_vec()).unwrap_or_default(),
+        earned_a_day: Some(quantiles(&found.daily)),
+    }
+}
+
+fn failed(one: Failing) -> v1::FailedCondition {
+    v1::FailedCondition { condition: one.condition, offers: one.offers, undefined: one.undefined, alone: one.alone }
 }
 
 fn order(row: &OrderRow) -> v1::Order {
@@ -160,17 +184,11 @@ pub(crate) fn explanation(found: Explanation) -> v1::ExplainOrderReply {
         Some(Change::Query(query)) => ("where", query.to_string()),
         Some(Change::Machines(machines)) => ("machines", machines.to_string()),
     };
-    let conditions = found.conditions.into_iter().map(|one| v1::FailedCondition {
-        condition: one.condition,
-        offers: one.offers,
-        undefined: one.undefined,
-        alone: one.alone,
-    });
     v1::ExplainOrderReply {
         offers: found.offers,
         fitting: found.fitting,
         needed: found.needed,
-        conditions: conditions.collect(),
+        conditions: found.conditions.into_iter().map(failed).collect(),
         change: change.to_owned(),
         to,
         cost: cost.map(|cost| cost.to_string()).unwrap_or_default(),

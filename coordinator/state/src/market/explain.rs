@@ -28,7 +28,7 @@ const CLAUSES_MAX: usize = CONDITIONS_MAX - 1 - ASKED.len();
 
 /// What an order asks besides its query, in the order in which it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Available,
     Other,
     Memory,
@@ -36,11 +36,22 @@ enum Asked {
     Price,
 }
 
-const ASKED: [Asked; 5] = [Asked::Available, Asked::Other, Asked::Memory, Asked::Duration, Asked::Price];
+pub(super) const ASKED: [Asked; 5] = [Asked::Available, Asked::Other, Asked::Memory, Asked::Duration, Asked::Price];
 
 impl Asked {
-    const fn bit(self) -> u64 {
+    pub(super) const fn bit(self) -> u64 {
         1 << self as u64
+    }
+
+    /// As an offer's owner reads it.
+    pub(super) const fn of_offer(self) -> &'static str {
+        match self {
+            Asked::Available => "its machine is online, measured and not rented",
+            Asked::Other => "the buyer is another account",
+            Asked::Memory => "its machine has the memory that is asked for",
+            Asked::Duration => "it may be rented for so long",
+            Asked::Price => "it asks no more than the limit",
+        }
     }
 
     fn says(self, order: &OrderRow) -> String {
@@ -108,8 +119,7 @@ impl State {
     /// Why an order waits; none for one that does not.
     pub fn explain(&self, order: OrderId) -> Option<Explanation> {
         let order = self.orders.get(&order)?;
-        let clauses = order.query.condition().clauses();
-        let clauses = if order.query.accepts_all() { &[] } else { clauses };
+        let clauses = clauses_of(order);
         let mut conditions: Vec<Failing> = ASKED.iter().map(|asked| failing(asked.says(order))).collect();
         conditions.extend(clauses.iter().map(|clause| failing(clause.to_string())));
         let (mut offers, mut fitting) = (0u64, 0u64);
@@ -135,7 +145,13 @@ impl State {
     }
 
     /// What an offer fails, as bits; counts it.
-    fn fails(&self, order: &OrderRow, clauses: &[Condition], offer: &OfferRow, counts: &mut [Failing]) -> u64 {
+    pub(super) fn fails(
+        &self,
+        order: &OrderRow,
+        clauses: &[Condition],
+        offer: &OfferRow,
+        counts: &mut [Failing],
+    ) -> u64 {
         let rows = Rows::of(self, offer);
         let asked = ASKED.iter().map(|asked| match asked {
             Asked::Available => rows.available() && offer.expires_ms > self.head.now_ms,
@@ -158,12 +174,17 @@ impl State {
     }
 }
 
+/// The clauses of an order's query; none of one that accepts all.
+pub(super) fn clauses_of(order: &OrderRow) -> &[Condition] {
+    if order.query.accepts_all() { &[] } else { order.query.condition().clauses() }
+}
+
 /// Machines that an order takes at least at once.
-fn needed(order: &OrderRow) -> u32 {
+pub(super) fn needed(order: &OrderRow) -> u32 {
     if order.job.is_some() { order.wanted } else { order.least.max(1) }
 }
 
-fn failing(condition: String) -> Failing {
+pub(super) fn failing(condition: String) -> Failing {
     Failing { condition, offers: 0, undefined: 0, alone: 0 }
 }
 
@@ -297,7 +318,7 @@ impl Search<'_> {
 }
 
 /// What machines at these prices cost an order: a job pays one fee on all, otherwise each agreement holds its own.
-fn cost_of(prices: &[Money], order: &OrderRow, duration_s: u64) -> Option<Money> {
+pub(super) fn cost_of(prices: &[Money], order: &OrderRow, duration_s: u64) -> Option<Money> {
     if order.job.is_some() {
         return price_of(prices.iter().copied(), duration_s, order.fee_bp);
     }
@@ -307,4 +328,4 @@ fn cost_of(prices: &[Money], order: &OrderRow, duration_s: u64) -> Option<Money>
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(super) mod tests;

@@ -146,9 +146,8 @@ impl State {
         let owner = self.machines.get(&machine)?.owner;
         let speed = power::measured_fgemm(self, machine).filter(|speed| *speed > 0)?;
         let scaled = |other: MachineId, price: Money, seller: AccountId| {
-            let of = power::measured_fgemm(self, other)?;
-            let like = of.saturating_mul(LIKE_FACTOR) >= speed && of <= speed.saturating_mul(LIKE_FACTOR);
-            (like && seller != owner).then(|| scale(price, speed, of)).flatten()
+            let of = self.alike(speed, other).filter(|_| seller != owner)?;
+            scale(price, speed, of)
         };
         let open = self.open_offers().filter(|offer| offer.expires_ms > self.head.now_ms);
         let mut asked: Vec<Money> =
@@ -159,6 +158,13 @@ impl State {
         asked.sort_unstable();
         agreed.sort_unstable();
         Some(Suggestion { speed, asked, agreed })
+    }
+
+    /// The speed of a machine if it is like this one.
+    pub(super) fn alike(&self, speed: u64, machine: MachineId) -> Option<u64> {
+        let of = power::measured_fgemm(self, machine)?;
+        let like = of.saturating_mul(LIKE_FACTOR) >= speed && of <= speed.saturating_mul(LIKE_FACTOR);
+        like.then_some(of)
     }
 
     fn listed<'a>(&self, offer: &'a OfferRow, machine: &'a MachineRow) -> Listed<'a> {
@@ -186,7 +192,7 @@ fn price_of_speed(per_hour: Money, ops_per_s: u64) -> Option<Money> {
 }
 
 /// The price that is for one speed what another is for another, rounded up.
-fn scale(price: Money, speed: u64, of: u64) -> Option<Money> {
+pub(super) fn scale(price: Money, speed: u64, of: u64) -> Option<Money> {
     let of = u128::from(of).max(1);
     price.units().checked_mul(speed.into()).map(|product| product.div_ceil(of)).and_then(Money::minor)
 }

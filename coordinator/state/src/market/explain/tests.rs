@@ -27,7 +27,11 @@ const QUERIES: [&str; 7] = [
 ];
 const DURATIONS: [u64; 3] = [600, 1_800, 3_600];
 
-fn run(state: &mut State, position: u32, act: impl FnOnce(&mut State, &mut Context) -> Outcome) -> Outcome {
+pub(in crate::market) fn run(
+    state: &mut State,
+    position: u32,
+    act: impl FnOnce(&mut State, &mut Context) -> Outcome,
+) -> Outcome {
     let mut ctx = Context::new(1, 1);
     ctx.position = position;
     let outcome = act(state, &mut ctx);
