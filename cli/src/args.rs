@@ -251,8 +251,11 @@ pub(crate) enum ClusterVerb {
 pub(crate) enum SnapshotVerb {
     /// Have a coordinator write a snapshot of now, and keep it here. It holds everything acknowledged before.
     Save {
-        /// File to write.
+        /// File to write; it must not be there yet.
         file: PathBuf,
+        /// Replace the file.
+        #[arg(long)]
+        force: bool,
     },
     /// Check a snapshot's checksums and the root of its state, and say what is in it.
     Inspect {
@@ -487,7 +490,8 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Where the replay begins: `genesis`, or a snapshot file (`cluster snapshot save`), which the log then has to vouch for.
+    /// Where the replay begins: `genesis`, or a snapshot file (`cluster snapshot save`), which the log then has to vouch for. An epoch
+    /// alone is no beginning: keep a snapshot of it.
     #[arg(long)]
     pub(crate) from: Option<String>,
     /// Audit the folder of a stopped coordinator: its segments, then the rest of its log.

@@ -84,6 +84,11 @@ impl Client {
         &self.addresses
     }
 
+    /// The coordinators, each with its address: for what is asked of one after the other.
+    pub(crate) fn coordinators(&self) -> impl Iterator<Item = (&str, &Channel)> {
+        self.addresses.iter().map(String::as_str).zip(&self.channels)
+    }
+
     /// A lazily connected channel to host:port.
     pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
         channel(&self.dialer, address)
@@ -220,6 +225,14 @@ fn transient(status: &Status) -> bool {
 }
 
 pub(crate) fn refused(status: &Status) -> CliError {
+    // What HTTP/2 makes of the first bytes of a TLS server.
+    if status.message().contains("h2 protocol error") {
+        let why = format!(
+            "what answers does not speak as expected ({}): if it is a coordinator with TLS, name its authority with --tls-ca",
+            status.message()
+        );
+        return CliError::new(Code::Unreachable, why);
+    }
     CliError::refused(format!("refused ({:?}): {}", status.code(), status.message()))
 }
 

@@ -9,20 +9,26 @@ use std::{
     path::Path,
 };
 
+/// Largest key file, bytes: the digits and some blank lines.
+const KEY_FILE_BYTES_MAX: u64 = 1_024;
+
 /// Reads a key file.
 ///
 /// # Errors
 /// When it is absent, readable by others, or not 64 hex digits.
 pub(crate) fn read(path: &Path) -> Result<Signer> {
     let shown = path.display();
-    let text =
-        fs::read_to_string(path).map_err(|error| CliError::local(&format!("read the key file {shown}"), error))?;
-    let mode =
-        fs::metadata(path).map_err(|error| CliError::local(&format!("look at {shown}"), error))?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let failed = |error| CliError::local(&format!("read the key file {shown}"), error);
+    let wrong = || CliError::usage(format!("{shown} is no key file: it must hold 64 hex digits"));
+    // Before it is opened: a device or a pipe may have no end.
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > KEY_FILE_BYTES_MAX {
+        return Err(wrong());
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
         return Err(CliError::usage(format!("the key file {shown} can be read by others: run chmod 600 on it")));
     }
-    let wrong = || CliError::usage(format!("{shown} is no key file: it must hold 64 hex digits"));
+    let text = fs::read_to_string(path).map_err(failed)?;
     let bytes = hex::decode(text.trim()).map_err(|_| wrong())?;
     Signer::from_seed(bytes.try_into().map_err(|_| wrong())?).map_err(|_| wrong())
 }

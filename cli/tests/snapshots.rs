@@ -119,7 +119,15 @@ fn a_member_behind_a_cut_log_fetches_the_state_and_goes_on_where_it_was_killed()
     let account = open_many(&client);
     cluster.until("the others have cut their logs", |cluster| {
         for place in &others {
-            cluster.run(&["cluster", "snapshot", "save", "backup", "--cluster", &cluster.addresses()[*place]]);
+            cluster.run(&[
+                "cluster",
+                "snapshot",
+                "save",
+                "backup",
+                "--force",
+                "--cluster",
+                &cluster.addresses()[*place],
+            ]);
         }
         others.iter().all(|place| cluster.status(*place)["log_first"].as_u64() > Some(known + 1))
     });

@@ -130,7 +130,7 @@ fn a_cluster_goes_from_one_build_to_the_next_under_load() {
     cluster.coordinators[away] = cluster.coordinators[away].again(next).unwrap();
     epoch = cluster.roots_equal_after(epoch);
     let address = cluster.addresses()[away].clone();
-    cluster.run(&["cluster", "snapshot", "save", "backup", "--cluster", &address]);
+    cluster.run(&["cluster", "snapshot", "save", "backup", "--force", "--cluster", &address]);
     cluster.coordinators[away].kill();
     let said = cluster.coordinators[away].again(&before).unwrap_err();
     assert!(said.contains("rules version 2") && said.contains(refusal), "{said}");

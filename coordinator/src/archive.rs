@@ -16,6 +16,9 @@
 //!
 //! The log is not truncated past what is sealed, so an unfinished segment is never worth saving: whatever stopped it, it
 //! is dropped and written again from the log.
+//!
+//! A cluster that began again from a snapshot has no entries from before it. Its archive begins behind the snapshot, in the middle
+//! of an epoch ([`Head::restored`]), and its first segment holds the rest of that epoch.
 
 pub(crate) mod fetch;
 pub mod format;
@@ -31,7 +34,9 @@ pub use hasher::{Sealed, SegmentHasher};
 pub use shelf::{ReadError, Segment, Shelf};
 pub use store::{Archive, ArchiveError};
 
-use matrixai_protocol::Hash;
+use matrixai_protocol::{Hash, sha256};
+
+const RESTORED_DOMAIN: &[u8] = b"MatrixAI/restored/v1\0";
 
 /// A committed entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,5 +64,12 @@ impl Head {
     /// Before the first entry.
     pub const fn genesis(cluster_id: Hash) -> Self {
         Self { epoch: 0, index: 0, hash: cluster_id }
+    }
+
+    /// Where a cluster began again from a snapshot, whose entry `index` lies in the epoch after `epoch`. The entries before it were
+    /// given up, so nothing but the snapshot can stand for them: the place has the hash of "MatrixAI/restored/v1\0" and of the
+    /// snapshot's file, which is the era's name.
+    pub fn restored(epoch: u64, index: u64, snapshot: &[u8]) -> Self {
+        Self { epoch, index, hash: sha256(&[RESTORED_DOMAIN, snapshot]) }
     }
 }

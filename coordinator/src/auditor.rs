@@ -108,6 +108,19 @@ impl Auditor {
         Self { books, blocks: Blocks::behind(head, chained), state, next, counts: Counts::default() }
     }
 
+    /// Starts with a snapshot's state as [`Auditor::snapshot`] does, from a log that begins behind another place than the
+    /// close of an epoch: that of a cluster that was restored. No place but one between the last close before the snapshot and the
+    /// snapshot is taken. Its hash is the source's word, until a majority signed the segment's, which covers it.
+    #[must_use]
+    pub fn from_place(mut self, place: Head) -> Self {
+        let (behind, _) = self.behind();
+        if behind.epoch == place.epoch && behind.index < place.index && place.index <= self.state.index() {
+            self.blocks = Blocks::behind(place, true);
+            self.next = place.index + 1;
+        }
+        self
+    }
+
     /// The state after the entries so far.
     pub fn state(&self) -> &State {
         &self.state

@@ -11,7 +11,7 @@
 
 use crate::{
     files::{self, Files as _, FilesError, OsFiles},
-    identity::{Folder, FolderError},
+    identity::{Folder, FolderError, Restored},
     join::{Seat, SeatPeer},
     snapshots::{self, Loaded, Reference},
 };
@@ -145,7 +145,9 @@ pub fn restore(file: &Path, data: &Path, node_key: &Signer) -> Result<u64, Backu
     OsFiles.create_dir(&snapshots)?;
     copy(file, &snapshots, &loaded.reference)?;
     OsFiles.sync_dir(data)?;
-    Folder::prepare(data, node_key.seed(), &founding.bytes, seat.as_ref(), &loaded.reference.hash)?;
+    let epoch = loaded.state.epochs().next_back().map_or(0, |row| row.epoch);
+    let restored = Restored { epoch, index: loaded.header.index };
+    Folder::prepare(data, node_key.seed(), &founding.bytes, seat.as_ref(), &loaded.reference.hash, restored)?;
     Ok(node)
 }
 

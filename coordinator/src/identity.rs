@@ -2,17 +2,18 @@
 //!
 //! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
 //! `ports.json` (ports picked on the first start), `genesis` (the cluster), `seat.json` (the place of a coordinator that
-//! joined), `era` (the snapshot that the data began again from), `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
-//! `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the
+//! joined), `era` (the snapshot that the data began again from), `restored.json` (where the log of a restored folder begins),
+//! `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
+//! `segments`, `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the
 //! old or the new one.
 
-use crate::join::Seat;
+use crate::{archive::Head, join::Seat};
 use matrixai_proto::envelope::Signer;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +25,8 @@ const NODE_KEY: &str = "node.key";
 const LOG_BEGUN: &str = "log-begun";
 /// Name of the file of the era.
 const ERA: &str = "era";
+/// Name of the file that says where a restored log begins.
+const RESTORED: &str = "restored.json";
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
@@ -63,6 +66,16 @@ pub(crate) struct Ports {
     pub(crate) web: u16,
 }
 
+/// Where in the log a restored folder begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restored {
+    /// The newest epoch that had closed.
+    pub(crate) epoch: u64,
+    /// Last entry that the snapshot holds.
+    pub(crate) index: u64,
+}
+
 /// An opened data folder, locked while this lives.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -76,17 +89,20 @@ impl Folder {
     pub(crate) const SNAPSHOTS: &'static str = "snapshots";
 
     /// Makes a folder of a node that exists already, of its key and its cluster's genesis, its place if the genesis does not
-    /// name it, and the era that begins with it. What makes it one that opens comes last.
+    /// name it, the era that begins with it, and where. What makes it one that opens comes last.
     pub(crate) fn prepare(
         root: &Path,
         seed: &[u8; 32],
         genesis: &[u8],
         seat: Option<&Seat>,
         era: &[u8; 32],
+        restored: Restored,
     ) -> Result<(), FolderError> {
         write(&root.join(NODE_KEY), format!("{}\n", hex::encode(seed)).as_bytes(), PRIVATE)?;
         seat.map_or(Ok(()), |seat| write_seat(root, seat))?;
         write_era(root, era)?;
+        let restored = serde_json::to_vec(&restored).expect("two numbers are JSON");
+        write(&root.join(RESTORED), &restored, PUBLIC)?;
         write(&root.join("genesis"), genesis, PUBLIC)?;
         write(&root.join("format"), format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis)).as_bytes(), PUBLIC)
     }
@@ -202,15 +218,17 @@ impl Folder {
     /// Empty where that never happened. Entries with equal indices and terms may differ between two eras, so nothing but this
     /// tells a member of one from a member of the other.
     pub(crate) fn era(&self) -> Result<Vec<u8>, FolderError> {
-        let path = self.root.join(ERA);
-        let Some(bytes) = read(&path)? else { return Ok(Vec::new()) };
-        let era = hex::decode(String::from_utf8_lossy(&bytes).trim()).ok().filter(|era| era.len() == 32);
-        era.ok_or_else(|| FolderError::Foreign { path, what: "is no hash of 64 hex digits".to_owned() })
+        era(&self.root)
     }
 
     /// Begins in the era of the others. To be called before the folder is made the cluster's.
     pub(crate) fn begin_era(&self, era: &[u8; 32]) -> Result<(), FolderError> {
         write_era(&self.root, era)
+    }
+
+    /// Where the log of this folder begins, if it was restored.
+    pub(crate) fn restored(&self) -> Result<Option<Head>, FolderError> {
+        restored(&self.root)
     }
 
     /// The remembered ports; zeros before the first start.
@@ -226,6 +244,23 @@ impl Folder {
         let json = serde_json::to_vec(&ports).expect("two numbers are JSON");
         write(&self.root.join("ports.json"), &json, PUBLIC)
     }
+}
+
+/// Where the log of a folder begins, if it was restored.
+pub(crate) fn restored(root: &Path) -> Result<Option<Head>, FolderError> {
+    let path = root.join(RESTORED);
+    let Some(bytes) = read(&path)? else { return Ok(None) };
+    let foreign =
+        |error: serde_json::Error| FolderError::Foreign { path, what: format!("is no place in a log: {error}") };
+    let Restored { epoch, index } = serde_json::from_slice(&bytes).map_err(foreign)?;
+    Ok(Some(Head::restored(epoch, index, &era(root)?)))
+}
+
+fn era(root: &Path) -> Result<Vec<u8>, FolderError> {
+    let path = root.join(ERA);
+    let Some(bytes) = read(&path)? else { return Ok(Vec::new()) };
+    let era = hex::decode(String::from_utf8_lossy(&bytes).trim()).ok().filter(|era| era.len() == 32);
+    era.ok_or_else(|| FolderError::Foreign { path, what: "is no hash of 64 hex digits".to_owned() })
 }
 
 fn write_seat(root: &Path, seat: &Seat) -> Result<(), FolderError> {
@@ -282,6 +317,12 @@ fn refuse_foreign(root: &Path) -> Result<(), FolderError> {
 
 fn node_seed(path: &Path) -> Result<[u8; 32], FolderError> {
     if let Some(bytes) = read(path)? {
+        let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let what =
+                "can be read by others, and whoever has it can be this coordinator: run chmod 600 on it".to_owned();
+            return Err(FolderError::Foreign { path: path.to_owned(), what });
+        }
         let text = String::from_utf8_lossy(&bytes);
         let mut seed = [0; 32];
         return match hex::decode_to_slice(text.trim(), &mut seed) {
@@ -338,7 +379,6 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Folder
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_restart_finds_key_ports_and_cluster() {
@@ -352,6 +392,10 @@ mod tests {
         assert_eq!(fs::metadata(root.join("node.key")).unwrap().permissions().mode() & 0o777, PRIVATE);
         drop(folder);
 
+        let mode = |mode| fs::set_permissions(root.join("node.key"), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o640);
+        assert!(Folder::open(&root).unwrap_err().to_string().contains("chmod 600"));
+        mode(PRIVATE);
         let folder = Folder::open(&root).unwrap();
         assert_eq!(folder.signer().public_key(), key);
         assert_eq!(folder.genesis().unwrap().as_deref(), Some(b"genesis".as_slice()));

@@ -5,9 +5,24 @@
 //! one answers UNAVAILABLE until then. Nothing here decides anything.
 
 use crate::{
-    actors::Replica, archive::Shelf, artifacts::Artifacts, config::Config, directory::Directory, edge,
-    events::EventRing, history::History, identity::Folder, links::Links, live::Live, reads::ReadMode, relay::Relay,
-    replica::NoSpace, snapshots::Snapshots, submitting::Waits, telemetry::Metrics, verifier::Verifier,
+    actors::Replica,
+    archive::{Head, Shelf},
+    artifacts::Artifacts,
+    config::Config,
+    directory::Directory,
+    edge,
+    events::EventRing,
+    history::History,
+    identity::Folder,
+    links::Links,
+    live::Live,
+    reads::ReadMode,
+    relay::Relay,
+    replica::NoSpace,
+    snapshots::Snapshots,
+    submitting::Waits,
+    telemetry::Metrics,
+    verifier::Verifier,
 };
 use matrixai_consensus::{Members, Progress};
 use matrixai_proto::{envelope::Signer, v1::Envelope};
@@ -74,6 +89,8 @@ pub(crate) struct Running {
     pub(crate) snapshots: Snapshots,
     /// The sealed segments of the log.
     pub(crate) segments: Arc<Shelf>,
+    /// Where the archive's own segments end.
+    pub(crate) archived: watch::Receiver<Head>,
 }
 
 /// A coordinator and where it is.

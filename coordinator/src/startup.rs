@@ -2,7 +2,7 @@
 
 use crate::{
     actors::{Replica, Setup, Threads},
-    archive::{Archive, fetch::Fetching, keeper::Keeper},
+    archive::{Archive, Head, fetch::Fetching, keeper::Keeper},
     artifacts::Artifacts,
     clock,
     config::{self, Config, ConfigError},
@@ -495,7 +495,11 @@ fn join_cluster(
     shared.events().skip_to(start.index);
 
     let archive = Archive::open(Arc::new(OsFiles), &shared.folder().segments(), cluster_id);
-    let archive = archive.map_err(|error| error.to_string())?;
+    let mut archive = archive.map_err(|error| error.to_string())?;
+    if let Some(place) = shared.folder().restored().map_err(|error| error.to_string())? {
+        // Before it there is nothing to seal; what was sealed since lies behind it.
+        archive.continue_behind(place);
+    }
     let segments = archive.shelf().clone();
     let (archived, archived_to) = watch::channel(archive.head());
     let segments_kept = shared.config().archive.segments_kept;
@@ -541,7 +545,8 @@ fn join_cluster(
     .map_err(|error| format!("start the threads of the replica: {error}"))?;
     let fetching = Fetching {
         shelf: segments.clone(),
-        head: archived_to,
+        head: archived_to.clone(),
+        begins: (!era.is_empty()).then(|| Head::restored(0, 0, &era).hash),
         views: views_of.clone(),
         links: shared.links().clone(),
         node: matrixai_state::ids::NodeId(node),
@@ -561,6 +566,7 @@ fn join_cluster(
         status: status_of,
         snapshots,
         segments,
+        archived: archived_to,
     });
     Ok(threads)
 }

@@ -4,13 +4,12 @@
 
 mod common;
 
-use common::{Cluster, eventually, save, transfer};
+use common::{Cluster, eventually, node_key, restore_all, save, transfer};
 use matrixai_coordinator::{Config, backup, start};
 use matrixai_proto::{
     envelope::Signer,
     v1::{GetAccountRequest, GetStatementReply, GetStatementRequest, accounts_client::AccountsClient},
 };
-use std::path::Path;
 use tonic::{Code, Request};
 
 async fn statement(address: &str, account: &[u8]) -> GetStatementReply {
@@ -20,11 +19,6 @@ async fn statement(address: &str, account: &[u8]) -> GetStatementReply {
         Some(client.get_statement(request.clone()).await.ok()?.into_inner())
     })
     .await
-}
-
-fn node_key(folder: &Path) -> Signer {
-    let text = std::fs::read_to_string(folder.join("node.key")).unwrap();
-    Signer::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap()).unwrap()
 }
 
 #[test]
@@ -58,17 +52,7 @@ fn a_backup_is_where_a_whole_cluster_begins_again() {
     std::fs::write(&damaged_file, damaged).unwrap();
     assert!(backup::restore(&damaged_file, &nowhere, &own).unwrap_err().to_string().contains("damaged"));
 
-    // All are off before the first begins again: one that is restored while a majority lives is not listened to.
-    let webs: Vec<String> = cluster.members.iter().map(|member| member.handle().ready().web.clone()).collect();
-    cluster.members.iter_mut().for_each(common::Member::stop);
-    for ((number, member), web) in (1..).zip(&mut cluster.members).zip(webs) {
-        let (key, new) = (node_key(member.folder.path()), tempfile::tempdir().unwrap());
-        assert_eq!(backup::restore(&file, new.path(), &key).unwrap(), number);
-        let mut config = Config::local(new.path()).unwrap();
-        (config.listen.grpc, config.listen.web) = (member.grpc.clone(), web);
-        member.handle = Some(start(config).unwrap());
-        member.folder = new;
-    }
+    restore_all(&mut cluster, &file);
     cluster.leader();
     assert_eq!(cluster.balance(0, &bob_id), "10", "what came after the backup is given up");
     cluster.done(&alice, vec![transfer(&bob_id, 5)]);

@@ -1,6 +1,7 @@
 //! Audits: the whole log replayed here ([`replay`]), and exports for whoever wants to check signatures, money and proofs
 //! with other programs than ours.
 
+mod live;
 mod replay;
 
 use super::{Desk, account};

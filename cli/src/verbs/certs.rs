@@ -13,12 +13,16 @@ use serde_json::json;
 use std::{
     fs,
     io::Write as _,
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
+/// Longest host name and longest part of one, bytes (RFC 1035).
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
 /// Digits of the node key in the names of a coordinator's files.
 const NAME_DIGITS: usize = 8;
 
@@ -35,6 +39,9 @@ pub(crate) fn run(verb: &CertsVerb, format: Format) -> Result<()> {
                 .ok()
                 .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
                 .ok_or_else(|| CliError::usage(format!("`{node_key}` is no node key: it has 64 hex digits")))?;
+            if let Some(wrong) = hosts.iter().find(|host| !is_host(host)) {
+                return Err(CliError::usage(format!("--host `{wrong}` is neither a host name nor an address")));
+            }
             let ca_key = dir.join("ca.key");
             let pem = fs::read_to_string(&ca_key)
                 .map_err(|error| CliError::local(&format!("read {}", ca_key.display()), error))?;
@@ -55,6 +62,18 @@ pub(crate) fn run(verb: &CertsVerb, format: Format) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether it is an address, or a name of labels of letters, digits and hyphens (RFC 1123).
+fn is_host(host: &str) -> bool {
+    let of_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(of_label)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.parse::<IpAddr>().is_ok() || (host.len() <= NAME_BYTES_MAX && host.split('.').all(is_label))
 }
 
 fn show(format: Format, certificate: &Path, key: &Path, what: &str) {
@@ -85,4 +104,20 @@ fn put(path: &Path, text: &str, mode: u32) -> Result<()> {
 
 fn issue_error(error: &IssueError) -> CliError {
     CliError::usage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host;
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for host in ["localhost", "c1.example.org", "10.0.0.1", "::1", "a-b"] {
+            assert!(is_host(host), "{host}");
+        }
+        let (label, name) = ("a".repeat(64), "a.".repeat(130) + "a");
+        for host in ["", "a b", "10.0.0.0/8", "a..b", "-a", "a-.b", "a:1", &label, &name] {
+            assert!(!is_host(host), "{host}");
+        }
+    }
 }

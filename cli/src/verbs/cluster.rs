@@ -169,7 +169,7 @@ async fn status(desk: &Desk) -> Result<()> {
             .iter()
             .map(|node| {
                 let heard = match node.heard_ms {
-                    0 => "itself".to_owned(),
+                    _ if node.id == status.node => "itself".to_owned(),
                     u64::MAX => "never".to_owned(),
                     ms => format!("{ms} ms ago"),
                 };

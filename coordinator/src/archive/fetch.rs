@@ -1,9 +1,9 @@
 //! Fills in the segments that are missing here: those from before a member's snapshot, and damaged ones that were set
 //! aside. The newest first, so that each names the hash of the one before; from whichever coordinator has it.
 //!
-//! What lies on the disk is read through now and then as well: damage that nobody looks for is found when it is too late.
+//! What lies on the disk is read through all the time as well, slowly: damage that nobody looks for is found when it is too late.
 
-use super::{Head, ReadError, Shelf, store::Incoming};
+use super::{Head, Shelf, store::Incoming};
 use crate::{links::Links, shared::Shared};
 use matrixai_proto::v1::{FetchSegmentRequest, peer_client::PeerClient};
 use matrixai_protocol::Hash;
@@ -21,8 +21,8 @@ use tokio::{
 
 /// Time between two looks at whether something is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two segments that are read through.
-const LOOKS_PER_READING: u32 = 30;
+/// Bytes of segments that are read through after each look, and the rest of the segment: 1 GiB in some 17 minutes.
+const BYTES_PER_READING: u64 = 1 << 20;
 /// A coordinator that sends nothing for this long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Largest answer, bytes: a piece and its frame.
@@ -34,6 +34,8 @@ pub(crate) struct Fetching {
     pub(crate) shelf: Arc<Shelf>,
     /// Where the archive's own segments end.
     pub(crate) head: watch::Receiver<Head>,
+    /// Hash of the place at which the archive of this era begins, if the cluster was restored: nobody has what lies before.
+    pub(crate) begins: Option<Hash>,
     pub(crate) views: watch::Receiver<Arc<State>>,
     pub(crate) links: Arc<Links>,
     /// This coordinator.
@@ -51,7 +53,7 @@ impl Fetching {
     }
 
     async fn work(&self) {
-        let (mut looks, mut read, mut turn) = (0u32, 0, 0usize);
+        let (mut read, mut turn) = (0, 0usize);
         loop {
             sleep(LOOK_EVERY).await;
             while let Some((epoch, hash)) = self.missing() {
@@ -60,10 +62,7 @@ impl Fetching {
                     break;
                 }
             }
-            looks += 1;
-            if looks % LOOKS_PER_READING == 0 {
-                read = self.read_through(read).await;
-            }
+            read = self.read_through(read).await;
         }
     }
 
@@ -78,7 +77,8 @@ impl Fetching {
             row.segment()
         };
         let own = (epoch == head.epoch).then_some(head.hash);
-        Some((epoch, named.or(own).or_else(attested)?))
+        let hash = named.or(own).or_else(attested)?;
+        (self.begins != Some(hash)).then_some((epoch, hash))
     }
 
     async fn fetch_from_any(&self, epoch: u64, hash: Hash, turn: usize) -> bool {
@@ -115,22 +115,21 @@ impl Fetching {
         finished.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Reads the segment after the one of an epoch through, and sets it aside if it is damaged; answers its epoch.
+    /// Reads segments through behind that of an epoch, and sets the damaged ones aside; answers the last one's epoch, 0 behind the
+    /// newest.
     async fn read_through(&self, after: u64) -> u64 {
-        let Some(segment) = self.shelf.after(after) else { return 0 };
         let shelf = self.shelf.clone();
         let reading = spawn_blocking(move || {
-            let damage = shelf.entries(&segment).find_map(|entry| match entry {
-                Err(damage @ ReadError::Damaged { .. }) => Some(damage),
-                // A disk that refuses, or a segment that retention has just removed, says nothing about the bytes.
-                Ok(_) | Err(ReadError::Files(_)) => None,
-            })?;
-            tracing::error!(epoch = segment.epoch(), %damage, "a sealed segment of the log is damaged and set aside");
-            shelf.set_aside(segment.epoch()).err()
+            let (mut at, mut bytes) = (after, 0);
+            while bytes < BYTES_PER_READING {
+                let Some(segment) = shelf.after(at) else { return 0 };
+                if let Some(Err(error)) = shelf.entries(&segment).find(Result::is_err) {
+                    shelf.damaged(segment.epoch(), &error);
+                }
+                (at, bytes) = (segment.epoch(), bytes + segment.bytes);
+            }
+            at
         });
-        if let Ok(Some(error)) = reading.await {
-            tracing::warn!(%error, "a damaged segment could not be set aside");
-        }
-        segment.epoch()
+        reading.await.unwrap_or(0)
     }
 }

@@ -210,6 +210,18 @@ impl Shelf {
         self.rename_damaged(epoch, 0..known.map_or(0, |segment| segment.parts))
     }
 
+    /// What a reader met: a segment whose bytes are not what was sealed is set aside, so that it is fetched again. A disk that
+    /// refuses, or a segment that retention has just removed, says nothing about the bytes.
+    pub fn damaged(&self, epoch: u64, error: &ReadError) {
+        if matches!(error, ReadError::Files(_)) || self.get(epoch).is_none() {
+            return;
+        }
+        tracing::error!(epoch, %error, "a sealed segment of the log is damaged and set aside");
+        if let Err(error) = self.set_aside(epoch) {
+            tracing::warn!(%error, "a damaged segment could not be set aside");
+        }
+    }
+
     /// Removes the oldest segments but `keep`.
     ///
     /// # Errors

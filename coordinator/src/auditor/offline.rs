@@ -1,7 +1,11 @@
 //! The log and the snapshots of a coordinator that has stopped, read from its folder.
 
 use super::AuditError;
-use crate::{archive::Entry, files::OsFiles, snapshots};
+use crate::{
+    archive::{Entry, Head},
+    files::OsFiles,
+    identity, snapshots,
+};
 use matrixai_consensus::EngineStore;
 use matrixai_state::State;
 use std::path::Path;
@@ -71,6 +75,14 @@ impl Rest {
         self.page = page.collect::<Vec<_>>().into_iter();
         self.page.next().map(Ok)
     }
+}
+
+/// Where the log of a folder begins, if its cluster was restored.
+///
+/// # Errors
+/// When the folder says something else than where.
+pub fn restored(data: &Path) -> Result<Option<Head>, AuditError> {
+    identity::restored(data).map_err(|error| AuditError::Source(error.to_string()))
 }
 
 /// The state of a snapshot file.

@@ -82,6 +82,13 @@ pub fn run(
         }
     }
     report(&progress(&auditor, started));
+    if auditor.counts().entries == 0 {
+        // Everything holds of nothing, which must not be read as a verdict.
+        return Err(AuditError::Source(format!(
+            "there is no entry {} in it: nothing was audited",
+            auditor.next_index()
+        )));
+    }
     Ok(auditor.finish()?)
 }
 

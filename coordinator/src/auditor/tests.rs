@@ -96,6 +96,12 @@ fn an_honest_log_passes_from_memory_and_from_segments() {
 }
 
 #[test]
+fn an_audit_of_nothing_is_no_verdict() {
+    let Err(AuditError::Source(why)) = audit(&[]) else { panic!("nothing was found to be good") };
+    assert!(why.contains("nothing was audited"), "{why}");
+}
+
+#[test]
 fn a_flipped_byte_is_named_by_its_entry() {
     let log = Maker::log(EPOCHS);
     let whole = sealed(&log, &log.entries, u64::MAX);

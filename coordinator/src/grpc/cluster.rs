@@ -1,14 +1,17 @@
 //! The quorum itself: founding it, its health, its event feed, and its log for auditors.
 
 use super::Stopping;
-use crate::{clock, edge, shared::Shared};
+use crate::{
+    clock, edge,
+    shared::{Running, Shared},
+};
 use matrixai_consensus::Members;
 use matrixai_proto::{
     envelope::TRANSFER_LEADER,
     v1::{
-        AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply, GetGenesisRequest,
-        GetPolicyReply, GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest, NodeStatus,
-        SaveSnapshotRequest, TransferClaim, TransferLeaderReply, TransferLeaderRequest, WatchEventsRequest,
+        ArchiveStatus, AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply,
+        GetGenesisRequest, GetPolicyReply, GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest,
+        NodeStatus, SaveSnapshotRequest, TransferClaim, TransferLeaderReply, TransferLeaderRequest, WatchEventsRequest,
         cluster_server::Cluster,
     },
 };
@@ -159,9 +162,11 @@ impl Cluster for ClusterService {
                     }
                 };
                 let Some(last) = page.entries.last().map(|entry| entry.index) else {
+                    let begins = segments.ends().map_or(end, |(oldest, _)| oldest.before.index);
                     let why = format!(
-                        "entry {next} is neither in this coordinator's log any more nor in its segments: ask another \
-                         coordinator, or again when it has fetched them"
+                        "entry {next} is neither in this coordinator's log any more nor in its segments, which begin behind \
+                         entry {begins}: ask another coordinator, or again when it has fetched them; the log of a restored \
+                         cluster begins with the snapshot"
                     );
                     // The reader may be gone.
                     let _ = sender.send(Err(Status::out_of_range(why))).await;
@@ -248,8 +253,21 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         disk_full: view
             .disk_full
             .map(|lacks| DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }),
+        archive: Some(archive(running)),
         rules_version: state.rules_version(),
         rules_supported: matrixai_state::rules::SUPPORTED,
+    }
+}
+
+fn archive(running: &Running) -> ArchiveStatus {
+    let sealed = *running.archived.borrow();
+    let begins = running.segments.ends().map_or(sealed, |(oldest, _)| oldest.before);
+    ArchiveStatus {
+        begins_epoch: begins.epoch,
+        begins_index: begins.index,
+        begins_hash: begins.hash.to_vec(),
+        sealed_epoch: sealed.epoch,
+        sealed_index: sealed.index,
     }
 }
 

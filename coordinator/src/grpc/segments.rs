@@ -3,7 +3,7 @@
 
 use crate::archive::{Segment, Shelf};
 use matrixai_proto::v1::{ExportedEntry, SegmentPiece};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tonic::Status;
 
@@ -30,17 +30,18 @@ pub(super) async fn send(shelf: &Shelf, segment: Segment, sender: mpsc::Sender<R
     }
 }
 
-/// Sends a segment's entries from one index to another, both included; answers the index behind the last one sent, or none
+/// Sends a segment's entries from one index to another, both included. A segment that turns out damaged is set aside and fetched
+/// again, and the reader is told to go on elsewhere. Answers the index behind the last one sent, or none
 /// when the reader is gone or has been told of an error.
 pub(super) async fn export(
-    shelf: &Shelf,
+    shelf: &Arc<Shelf>,
     segment: Segment,
     (from, to): (u64, u64),
     sender: &mpsc::Sender<Result<ExportedEntry, Status>>,
 ) -> Option<u64> {
-    let mut entries = shelf.entries(&segment);
-    let mut next = from;
+    let (epoch, mut entries, mut next) = (segment.epoch(), shelf.entries(&segment), from);
     loop {
+        let shelf_too = shelf.clone();
         let page = spawn_blocking(move || {
             let (mut page, mut bytes) = (Vec::new(), 0);
             while bytes < PAGE_BYTES {
@@ -51,7 +52,10 @@ pub(super) async fn export(
                         bytes += entry.data.len() + 1;
                         page.push(entry);
                     }
-                    Some(Err(error)) => return Err(Status::data_loss(error.to_string())),
+                    Some(Err(error)) => {
+                        shelf_too.damaged(epoch, &error);
+                        return Err(Status::data_loss(error.to_string()));
+                    }
                     None => break,
                 }
             }

@@ -203,7 +203,10 @@ pub(crate) fn check_announced(state: &State, version: u32) -> Result<(), Refusal
 fn check_addresses(state: &State, of: Option<NodeId>, grpc: &str, web: &str) -> Result<(), Refusal> {
     let bad = |what: std::fmt::Arguments<'_>| Err(Refusal::BadAddress(Detail::new(what)));
     for address in [grpc, web] {
-        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        // A name, or an address (an IPv6 one in brackets).
+        let of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let is_host = |host: &str| !host.is_empty() && host.bytes().all(of_host);
+        let port = address.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port.parse::<u16>());
         if address.len() > TEXT_BYTES_MAX || !matches!(port, Some(Ok(1..))) {
             return bad(format_args!("{address:?} is not host:port"));
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
-use matrixai_coordinator::{Config, Handle, start};
+use matrixai_coordinator::{Config, Handle, backup, start};
 use matrixai_proto::{
     envelope::{COMMANDS, Signer, random},
     v1::{
@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+const EPOCH_BEATS: u32 = 5;
 pub(crate) const BEAT_MS: u64 = 200;
 pub(crate) const MACHINE_TIMEOUT_MS: u64 = 2_000;
 
@@ -103,6 +104,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Three coordinators that belong to no cluster yet, and a genesis of them.
     pub(crate) fn unfounded() -> Self {
+        Self::unfounded_with(EPOCH_BEATS)
+    }
+
+    fn unfounded_with(epoch_beats: u32) -> Self {
         let runtime = Runtime::new().unwrap();
         let members: Vec<Member> = (0..3).map(|_| Member::new()).collect();
         let node = |(id, member): (u64, &Member)| GenesisNode {
@@ -123,7 +128,7 @@ impl Cluster {
             beat_ms: BEAT_MS,
             r0: vec![7; 32],
             machine_timeout_ms: MACHINE_TIMEOUT_MS,
-            epoch_beats: 5,
+            epoch_beats,
             created_ms: now_ms(),
             ..Genesis::default()
         }
@@ -134,7 +139,12 @@ impl Cluster {
 
     /// Three coordinators of one cluster.
     pub(crate) fn founded() -> Self {
-        let cluster = Self::unfounded();
+        Self::founded_with(EPOCH_BEATS)
+    }
+
+    /// Three coordinators of one cluster whose epochs last so many beats.
+    pub(crate) fn founded_with(epoch_beats: u32) -> Self {
+        let cluster = Self::unfounded_with(epoch_beats);
         for member in &cluster.members {
             let reply = cluster.runtime.block_on(init(&member.grpc, &cluster.genesis)).unwrap();
             assert_eq!(reply.cluster_id, cluster.cluster_id);
@@ -248,6 +258,26 @@ pub(crate) async fn save(address: &str, file: &Path) {
         bytes.extend(piece.data);
     }
     std::fs::write(file, bytes).unwrap();
+}
+
+pub(crate) fn node_key(folder: &Path) -> Signer {
+    let text = std::fs::read_to_string(folder.join("node.key")).unwrap();
+    Signer::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap()).unwrap()
+}
+
+/// Stops all members and has each begin again from a snapshot, in a new folder, at its old addresses.
+pub(crate) fn restore_all(cluster: &mut Cluster, file: &Path) {
+    // All are off before the first begins again: one that is restored while a majority lives is not listened to.
+    let webs: Vec<String> = cluster.members.iter().map(|member| member.handle().ready().web.clone()).collect();
+    cluster.members.iter_mut().for_each(Member::stop);
+    for ((number, member), web) in (1..).zip(&mut cluster.members).zip(webs) {
+        let (key, new) = (node_key(member.folder.path()), tempfile::tempdir().unwrap());
+        assert_eq!(backup::restore(file, new.path(), &key).unwrap(), number);
+        let mut config = Config::local(new.path()).unwrap();
+        (config.listen.grpc, config.listen.web) = (member.grpc.clone(), web);
+        member.handle = Some(start(config).unwrap());
+        member.folder = new;
+    }
 }
 
 /// Submits to exactly this coordinator.

@@ -5,6 +5,7 @@
 // As in the auditor itself: an error is made once, and ends the audit.
 #![allow(clippy::result_large_err)]
 
+use super::live;
 use crate::{
     args::ReplayArgs,
     client::{Client, ask},
@@ -25,9 +26,6 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-/// Entries that wait between the network and the replay.
-const WAITING_MAX: usize = 256;
-
 pub(crate) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<()> {
     let from = args.from.clone().unwrap_or_default();
     let format = desk.format;
@@ -36,9 +34,14 @@ pub(crate) async fn replay(desk: &Desk, args: ReplayArgs) -> Result<()> {
         _ => None,
     };
     let genesis = genesis(client.as_ref(), &args).await?;
-    let auditor = begin(&from, &genesis)?;
+    let mut auditor = begin(&from, &genesis)?;
     let entries = match client {
-        Some(client) => Some(from_cluster(client, auditor.behind().0.index + 1).await?),
+        Some(client) => {
+            for place in live::places(&client).await {
+                auditor = auditor.from_place(place);
+            }
+            Some(live::entries(client, auditor.next_index()))
+        }
         None => None,
     };
     let audited = tokio::task::spawn_blocking(move || audit(auditor, entries, &args));
@@ -66,6 +69,12 @@ fn begin(from: &str, genesis: &[u8]) -> Result<Auditor> {
     if from == "genesis" {
         return Auditor::genesis(genesis).map_err(|error| CliError::usage(error.to_string()));
     }
+    if from.bytes().all(|byte| byte.is_ascii_digit()) && !Path::new(from).exists() {
+        return Err(CliError::usage(format!(
+            "--from {from}: a replay begins with a state, which epoch {from} alone is not: say `genesis`, or name the file of a \
+             snapshot taken then (`cluster snapshot save`)"
+        )));
+    }
     let state = offline::snapshot(Path::new(from)).map_err(|error| CliError::usage(format!("{from}: {error}")))?;
     if state.founding().bytes != genesis {
         return Err(CliError::refused(format!("{from} is a snapshot of another cluster than the log's")));
@@ -83,18 +92,21 @@ fn audit(
         last = Some(*progress);
         output::note(&rate(progress));
     };
-    let behind = auditor.behind();
     let cluster_id = *auditor.state().cluster_id();
     let verdict = match (entries, &args.segments, &args.data) {
         (Some(entries), _, _) => run(auditor, entries.into_iter(), report),
         (None, Some(segments), _) => {
             let (shelf, broken) = shelf(segments, cluster_id)?;
-            run(auditor, source::segments(&shelf, known(behind, &shelf), broken), report)
+            let auditor = placed(auditor, &shelf, None);
+            let behind = known(auditor.behind(), &shelf);
+            run(auditor, source::segments(&shelf, behind, broken), report)
         }
         (None, None, Some(data)) => {
             let (shelf, broken) = shelf(&data.join("segments"), cluster_id)?;
-            let sealed = source::segments(&shelf, known(behind, &shelf), broken);
-            run(auditor, offline::with_the_rest(sealed, behind.0.index, &data.join("raft"))?, report)
+            let auditor = placed(auditor, &shelf, offline::restored(data)?);
+            let behind = known(auditor.behind(), &shelf);
+            let sealed = source::segments(&shelf, behind, broken);
+            run(auditor, offline::with_the_rest(sealed, behind.index, &data.join("raft"))?, report)
         }
         (None, None, None) => Err(AuditError::Source("there is no log to audit".to_owned())),
     }?;
@@ -109,36 +121,17 @@ fn shelf(
     Shelf::inspect(Arc::new(OsFiles), dir, cluster_id).map_err(|error| AuditError::Source(error.to_string()))
 }
 
+/// The auditor, behind the place at which the log of a restored cluster begins.
+fn placed(auditor: Auditor, shelf: &Shelf, restored: Option<Head>) -> Auditor {
+    let oldest = shelf.ends().map(|(oldest, _)| oldest.before);
+    oldest.into_iter().chain(restored).fold(auditor, Auditor::from_place)
+}
+
 /// The place to begin behind; where a snapshot does not know its hash, the segment's word is taken until a majority's is
 /// found in the log.
 fn known((head, known): (Head, bool), shelf: &Shelf) -> Head {
     let said = shelf.get(head.epoch + 1).map(|segment| segment.before).filter(|said| said.index == head.index);
     if known { head } else { said.unwrap_or(head) }
-}
-
-/// Streams the log from a coordinator to the thread that replays it.
-async fn from_cluster(
-    client: Client,
-    from_index: u64,
-) -> Result<mpsc::Receiver<std::result::Result<Entry, AuditError>>> {
-    let request = v1::ExportLogRequest { from_index, to_index: 0 };
-    let mut stream = ask!(client, cluster_client::ClusterClient.export_log, request)?;
-    let (sender, entries) = mpsc::sync_channel(WAITING_MAX);
-    tokio::spawn(async move {
-        loop {
-            let next = match stream.message().await {
-                Ok(Some(entry)) => Ok(Entry { index: entry.index, term: entry.term, data: entry.entry }),
-                Ok(None) => return,
-                Err(status) => Err(AuditError::Source(status.message().to_owned())),
-            };
-            // While the replay is behind this waits, and with it the coordinator.
-            let sent = tokio::task::block_in_place(|| sender.send(next));
-            if sent.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(entries)
 }
 
 fn rate(progress: &Progress) -> String {
