@@ -1,6 +1,9 @@
 //! The log of a live cluster, for a replay. One coordinator after the other is asked: where one has lost or damaged a part, the next
 //! goes on. None is believed, so it does not matter to the replay who sent what.
 
+// As in the auditor itself: an error is made once, and ends the audit.
+#![allow(clippy::result_large_err)]
+
 use crate::{
     client::{Client, message_bytes_max},
     output,
