@@ -41,6 +41,8 @@ pub struct Config {
     pub snapshots: Snapshots,
     /// The archive of the log.
     pub archive: Archiving,
+    /// What keys that nobody has may do.
+    pub strangers: Strangers,
 }
 
 /// `host:port` of each server; port 0 picks one and remembers it.
@@ -107,6 +109,16 @@ pub struct Snapshots {
 pub struct Archiving {
     /// Newest segments kept on this coordinator's disk; 0 keeps all.
     pub segments_kept: u64,
+}
+
+/// What all keys together that nobody has may send: envelopes that open an account for which nobody has paid.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strangers {
+    /// Envelopes a second; 0 is no limit.
+    pub per_s: u32,
+    /// Envelopes that may come at once.
+    pub burst: u32,
 }
 
 /// Why settings were refused.
@@ -207,6 +219,10 @@ impl Config {
         if self.artifacts.bytes_max == 0 {
             let what = "0 bytes would store nothing".to_owned();
             return Err(ConfigError::Value { key: "artifacts.bytes_max", what });
+        }
+        if self.strangers.burst == 0 {
+            let what = "0 would let nobody open an account; 1 and more are allowed".to_owned();
+            return Err(ConfigError::Value { key: "strangers.burst", what });
         }
         if self.snapshots.log_bytes == 0 || self.snapshots.log_entries == 0 {
             let what = "0 would take a snapshot of every entry; 1 and more are allowed".to_owned();
@@ -327,6 +343,7 @@ mod tests {
         assert!(refused("data = \"/a\"\nadvertise = \"a:1\"\n").contains("without a port"));
         assert!(refused("data = \"/a\"\n[tls]\nca = \"ca.pem\"\n").contains("tls.cert"));
         assert!(refused("data = \"/a\"\n[artifacts]\nbytes_max = 0\n").contains("bytes_max"));
+        assert!(refused("data = \"/a\"\n[strangers]\nburst = 0\n").contains("strangers.burst"));
         assert!(refused("data = \"/a\"\n[snapshots]\nlog_entries = 0\n").contains("snapshots.log_entries"));
     }
 

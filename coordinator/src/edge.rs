@@ -12,6 +12,7 @@ use matrixai_state::{
     Outcome, Refusal, Signer, State, decode,
     ids::{AccountId, Key},
     outcome::Detail,
+    strangers::Bound,
 };
 use matrixai_transport::Caller;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -35,6 +36,20 @@ const ACCOUNT_KEY_DOMAIN: &[u8] = b"MatrixAI/account-key/v1";
 /// Keys of assignments that a worker may say it holds, and bytes of one.
 const HOLDING_MAX: usize = 1_024;
 const HOLDING_KEY_BYTES_MAX: usize = 256;
+
+/// Commands of an envelope of a key that nobody has, and bytes of them: enough to open an account, draw from the faucet and
+/// enrol a machine.
+const STRANGER_COMMANDS_MAX: usize = 4;
+const STRANGER_BYTES_MAX: usize = 1 << 10;
+
+/// Who signed an envelope, as a view has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signed {
+    /// An account, a machine or a node, or what was one.
+    Known,
+    /// A key that the view does not know.
+    Stranger,
+}
 
 /// An envelope that goes no further.
 #[derive(Debug)]
@@ -86,11 +101,18 @@ pub(crate) fn form(envelope: &Envelope) -> Result<(), Stopped> {
 }
 
 /// Checks what an envelope holds once its signature was looked at: cluster, form, possession of the keys that it names,
-/// and what its signer's limits leave.
-pub(crate) fn contents(envelope: &Envelope, signed: Result<(), SignatureError>, state: &State) -> Result<(), Stopped> {
+/// and what its signer's limits leave. Of a signer that this view does not know it says no more than that.
+pub(crate) fn contents(
+    envelope: &Envelope,
+    signed: Result<(), SignatureError>,
+    state: &State,
+) -> Result<Signed, Stopped> {
     signed.map_err(|error| Stopped::Unsigned(bad_signature(error)))?;
     if envelope.cluster_id != *state.cluster_id() {
         return Err(Stopped::Refused(Refusal::WrongCluster));
+    }
+    if Key::try_from(envelope.key.as_slice()).is_ok_and(|key| !state.knows_key(&key)) {
+        return Ok(Signed::Stranger);
     }
     let commands = match decode::transfers(&envelope.payload) {
         Some(count) => count,
@@ -101,7 +123,31 @@ pub(crate) fn contents(envelope: &Envelope, signed: Result<(), SignatureError>, 
     {
         return Err(Stopped::Refused(Refusal::RateLimited));
     }
-    Ok(())
+    Ok(Signed::Known)
+}
+
+/// Checks an envelope of a signer that this view, a linearizable one, does not know: whatever the state machine would refuse
+/// stays out of the log. Answers what bounds how many of its kind there can be.
+pub(crate) fn of_stranger(envelope: &Envelope, state: &State) -> Result<Bound, Stopped> {
+    let key = envelope.key.as_slice().try_into().map_err(|_| malformed(&"key must be 32 bytes"))?;
+    if decode::transfers(&envelope.payload).is_some() {
+        return Err(Stopped::Refused(Refusal::UnknownSigner));
+    }
+    let batch: Batch = decode_strict(&envelope.payload).map_err(|error| malformed(&error))?;
+    let first = batch.commands.first().ok_or_else(|| malformed(&"a batch has 1 command at least"))?;
+    let first = decode::command(first.clone()).map_err(Stopped::Refused)?;
+    let bound = state.stranger_may(&key, &first).map_err(Stopped::Refused)?;
+    let (bytes, commands) = (envelope.payload.len(), batch.commands.len());
+    if bytes > STRANGER_BYTES_MAX || commands > STRANGER_COMMANDS_MAX {
+        return Err(malformed(&format_args!(
+            "the envelope that opens or recovers an account has at most {STRANGER_COMMANDS_MAX} commands and \
+             {STRANGER_BYTES_MAX} bytes of them: send the others once it is done"
+        )));
+    }
+    for command in &batch.commands {
+        possessed(envelope, command, state)?;
+    }
+    Ok(bound)
 }
 
 /// Checks commands of any kind; answers how many they are.

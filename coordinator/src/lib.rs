@@ -34,12 +34,13 @@ pub mod replica;
 mod shared;
 pub mod snapshots;
 mod startup;
+mod strangers;
 mod submitting;
 mod telemetry;
 mod verifier;
 mod web;
 
-pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapshots, Telemetry, Tls};
+pub use config::{Archiving, Artifacts, Config, ConfigError, Listen, Log, Snapshots, Strangers, Telemetry, Tls};
 pub use edge::wire_outcome;
 pub use grpc::assignments::wire as wire_assignment;
 pub use identity::FolderError;

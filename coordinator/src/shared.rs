@@ -20,6 +20,7 @@ use crate::{
     relay::Relay,
     replica::NoSpace,
     snapshots::Snapshots,
+    strangers::Strangers,
     submitting::Waits,
     telemetry::Metrics,
     verifier::Verifier,
@@ -62,6 +63,7 @@ struct Inner {
     live: Arc<Live>,
     initialised: watch::Sender<bool>,
     verifier: Verifier<Waits>,
+    strangers: Strangers,
 }
 
 /// A wish to found a cluster, with the place for its answer.
@@ -168,6 +170,7 @@ impl Shared {
         let Parts { config, folder, founding, stopping, certificates, links, artifacts, history, metrics } = parts;
         let signer = folder.signer();
         let (running, events, live) = (OnceLock::new(), EventRing::new(), Arc::new(Live::default()));
+        let strangers = Strangers::new(&config.strangers);
         Self(Arc::new(Inner {
             config,
             folder,
@@ -184,6 +187,7 @@ impl Shared {
             live,
             initialised: watch::Sender::new(false),
             verifier: Verifier::default(),
+            strangers,
         }))
     }
 
@@ -263,6 +267,11 @@ impl Shared {
     /// The queue of envelopes whose signatures are to be checked.
     pub(crate) fn verifier(&self) -> &Verifier<Waits> {
         &self.0.verifier
+    }
+
+    /// What keys that nobody has may still do.
+    pub(crate) fn strangers(&self) -> &Strangers {
+        &self.0.strangers
     }
 
     /// Settings.

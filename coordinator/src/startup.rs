@@ -28,6 +28,7 @@ use matrixai_consensus::{EngineStore, LogStore as _, Members, Node, NodeConfig, 
 use matrixai_proto::envelope;
 use matrixai_state::State;
 use matrixai_transport::{Certificates, Dialer, TlsError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::{
     future::pending,
@@ -51,6 +52,9 @@ const FOUNDINGS_MAX: usize = 4;
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// Least number of runtime threads: one may sit in a system call.
 const RUNTIME_THREADS_LEAST: usize = 2;
+
+/// Open files that a coordinator ever asks for.
+const OPEN_FILES_MAX: u64 = 1 << 20;
 
 /// Why a coordinator did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -259,6 +263,7 @@ async fn print_ready(ready: oneshot::Receiver<Ready>) {
 /// A whole life: up, until `stopping` or a failure, and down again.
 async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::Receiver<bool>) -> Result<(), Error> {
     salt_tables()?;
+    raise_open_files();
     let folder = Folder::open(&config.data)?;
     let (grpc_listener, web_listener) = listen(&config, &folder)?;
     let address = |listener: &std::net::TcpListener| {
@@ -350,6 +355,19 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     result
 }
 
+/// Lets this process open as many files as its hard limit allows: the usual soft one, 1,024, is used up by as many sockets, and
+/// then the log cannot be opened either.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES_MAX, |maximum| maximum.min(OPEN_FILES_MAX));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }) {
+        tracing::warn!(%error, wanted, "the limit on open files stays as it is");
+    }
+}
+
 /// Binds both servers. Port 0 takes the port of the last start, or picks one and remembers it.
 fn listen(config: &Config, folder: &Folder) -> Result<(std::net::TcpListener, std::net::TcpListener), Error> {
     let remembered = folder.ports()?;
@@ -388,6 +406,13 @@ fn found(
             Err(Status::failed_precondition(format!("this coordinator already belongs to cluster {ours}")))
         };
     }
+    // Its operator has said where it belongs; nobody who reaches its port may say otherwise.
+    if !shared.config().join.is_empty() {
+        let to = shared.config().join.join(", ");
+        return Err(Status::failed_precondition(format!(
+            "this coordinator waits to join the cluster of {to}: to found one with it, start it without `join`"
+        )));
+    }
     let state = State::genesis(genesis).map_err(|error| Status::invalid_argument(error.to_string()))?;
     own_number(shared, &state).map_err(Status::invalid_argument)?;
     let failed = |error: FolderError| Status::internal(error.to_string());
@@ -415,7 +440,6 @@ fn take_place(
     fatal: &mpsc::UnboundedSender<String>,
 ) -> Result<(), String> {
     if shared.running().is_ok() {
-        // Somebody founded a cluster on it meanwhile.
         return Ok(());
     }
     State::genesis(genesis).map_err(|error| error.to_string())?;

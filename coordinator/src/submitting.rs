@@ -3,7 +3,7 @@
 //! message for many.
 
 use crate::{
-    edge::{self, Stopped},
+    edge::{self, Signed, Stopped},
     pending::Waiting,
     shared::Shared,
     verifier::Checked,
@@ -115,21 +115,79 @@ async fn admit(shared: Shared) {
     while let Some(batch) = shared.verifier().next() {
         let state = running.views.borrow().clone();
         let mut submissions = Vec::with_capacity(batch.len());
+        let mut strangers = Vec::new();
         for Checked { envelope, signed, with } in batch {
-            let checked = edge::contents(&envelope, signed, &state).map_err(|stopped| shared.refuse(stopped));
-            // Whoever waits may have given up.
-            match (checked, with) {
-                (Ok(()), Waits::Outcome(answer)) => submissions.extend(Submission::new(&envelope, answer)),
-                (Ok(()), Waits::Envelope(back)) => drop(back.send(Ok(envelope))),
-                (Err(stopped), Waits::Outcome(answer)) => drop(answer.send(stopped.answer())),
-                (Err(stopped), Waits::Envelope(back)) => drop(back.send(Err(stopped))),
+            match edge::contents(&envelope, signed, &state) {
+                Ok(Signed::Known) => submissions.extend(go_on(envelope, with)),
+                Ok(Signed::Stranger) => strangers.push((envelope, with)),
+                Err(stopped) => turn_back(shared.refuse(stopped), with),
             }
         }
         drop(state);
         running.replica.submit(submissions);
+        look_again(&shared, strangers);
         // A batch is a millisecond of work: others of this thread get their turn.
         tokio::task::yield_now().await;
     }
+}
+
+/// Hands an envelope that may go on to the replica or to who wants it back.
+fn go_on(envelope: Envelope, waits: Waits) -> Option<Submission> {
+    match waits {
+        Waits::Outcome(answer) => Submission::new(&envelope, answer),
+        Waits::Envelope(back) => {
+            // Whoever waits may have given up.
+            let _ = back.send(Ok(envelope));
+            None
+        }
+    }
+}
+
+/// Tells whoever waits that an envelope goes no further.
+fn turn_back(stopped: Stopped, waits: Waits) {
+    // Whoever waits may have given up.
+    match waits {
+        Waits::Outcome(answer) => drop(answer.send(stopped.answer())),
+        Waits::Envelope(back) => drop(back.send(Err(stopped))),
+    }
+}
+
+/// Decides about envelopes of signers that the newest view does not know, by one that holds everything that was acknowledged:
+/// an account may have been opened where this coordinator did not see it yet. It takes a round of the quorum, so it is done
+/// aside; whoever is known waits for no stranger.
+fn look_again(shared: &Shared, strangers: Vec<(Envelope, Waits)>) {
+    if strangers.is_empty() {
+        return;
+    }
+    let Some(place) = shared.strangers().place() else {
+        for (_, waits) in strangers {
+            let busy = "too many envelopes of unknown keys wait to be checked: try again shortly";
+            turn_back(shared.refuse(Stopped::Busy(Status::resource_exhausted(busy))), waits);
+        }
+        return;
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let _place = place;
+        let view = shared.view().await;
+        let mut submissions = Vec::new();
+        for (envelope, waits) in strangers {
+            let looked = match &view {
+                Ok(state) => match edge::contents(&envelope, Ok(()), state) {
+                    Ok(Signed::Stranger) => shared.strangers().admit(&envelope, state),
+                    looked => looked.map(drop),
+                },
+                Err(status) => Err(Stopped::Busy(status.clone())),
+            };
+            match looked {
+                Ok(()) => submissions.extend(go_on(envelope, waits)),
+                Err(stopped) => turn_back(shared.refuse(stopped), waits),
+            }
+        }
+        if let Ok(running) = shared.running() {
+            running.replica.submit(submissions);
+        }
+    });
 }
 
 fn stopping() -> Status {

@@ -124,17 +124,13 @@ impl AccountRow {
 /// Opens the account of the signing key, or takes it over if somebody has paid for it. Where accounts must keep a
 /// minimum, that is the only way in: a stranger has nothing to keep.
 pub(crate) fn create(state: &mut State, ctx: &mut Context, cmd: &CreateAccount) -> Outcome {
-    if state.keys.contains(&ctx.key) {
-        return Refusal::AccountExists.into();
-    }
-    if cmd.recovery_key == Some(ctx.key) {
-        return Refusal::BadKey.into();
+    if let Err(refusal) = may_open(state, &ctx.key, cmd) {
+        return refusal.into();
     }
     let id = AccountId::of_key(&state.cluster_id, &ctx.key);
     let recovery_key = cmd.recovery_key.map(Box::new);
     match state.accounts.get_mut(&id) {
         Some(row) => (row.key, row.recovery_key) = (Some(ctx.key), recovery_key),
-        None if !state.policy.minimum_balance.is_zero() => return Refusal::AccountUnfunded.into(),
         None => {
             let mut row = AccountRow::new(id, Some(ctx.key), AccountRole::User, ctx.now_ms);
             row.recovery_key = recovery_key;
@@ -145,6 +141,21 @@ pub(crate) fn create(state: &mut State, ctx: &mut Context, cmd: &CreateAccount) 
     state.keys.insert(ctx.key, KeyOwner::Account(id, place));
     ctx.event("account.created", id, format!("Account {id} was opened."));
     Outcome::made(id)
+}
+
+/// Whether a key may open its account now; answers whether somebody has paid for it.
+///
+/// # Errors
+/// `account_exists`, `bad_key`, `account_unfunded`.
+pub(crate) fn may_open(state: &State, key: &Key, cmd: &CreateAccount) -> Result<bool, Refusal> {
+    if state.keys.contains(key) {
+        return Err(Refusal::AccountExists);
+    }
+    if cmd.recovery_key == Some(*key) {
+        return Err(Refusal::BadKey);
+    }
+    let funded = state.accounts.find(&AccountId::of_key(&state.cluster_id, key)).is_some();
+    if funded || state.policy.minimum_balance.is_zero() { Ok(funded) } else { Err(Refusal::AccountUnfunded) }
 }
 
 #[cfg(test)]

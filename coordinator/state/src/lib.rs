@@ -61,6 +61,7 @@ mod slots;
 pub mod snapshot;
 mod splitting;
 mod state;
+pub mod strangers;
 pub mod table;
 pub mod verdicts;
 mod views;

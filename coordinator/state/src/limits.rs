@@ -7,6 +7,8 @@
 //! | bytes of artifacts | at the edge of each coordinator, which counts what it has taken from the account and from its machines that are not rented out; the figure is read from this state |
 //! | minimum balance | here, exactly: what an account must keep. Opening an account takes it, so all rows together are at most the money there is divided by it |
 //!
+//! Keys that nobody has are no account's: what they may send is in `strangers.rs` here, and how much of it at the edge.
+//!
 //! Zero is no limit, and what genesis sets where it says nothing.
 
 use crate::{

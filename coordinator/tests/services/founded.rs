@@ -57,7 +57,7 @@ impl Cluster {
         cluster
     }
 
-    fn genesis(&self) -> Genesis {
+    pub(crate) fn genesis(&self) -> Genesis {
         let nodes = self.nodes.iter().zip(1..).map(|(node, id)| GenesisNode {
             id,
             key: hex::decode(&node.handle.as_ref().unwrap().ready().node_key).unwrap(),
@@ -125,8 +125,12 @@ impl Cluster {
 
     /// Submits to whoever leads, asking around until somebody does.
     pub(crate) async fn submit(&self, signer: &Signer, kinds: Vec<Kind>) -> Vec<Outcome> {
-        let addresses: Vec<String> = self.nodes.iter().map(|node| node.grpc.clone()).collect();
-        submit_somewhere(&addresses, &self.commands(signer, kinds)).await.outcomes
+        submit_somewhere(&self.addresses(), &self.commands(signer, kinds)).await.outcomes
+    }
+
+    /// host:port of every gRPC server.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.grpc.clone()).collect()
     }
 
     /// A new account with 50 MAI; answers its key and id.

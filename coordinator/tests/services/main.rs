@@ -6,6 +6,7 @@ mod artifacts;
 #[path = "../common/mod.rs"]
 mod common;
 mod founded;
+mod founding;
 mod reads;
 mod site;
 mod streamed;

@@ -1,9 +1,15 @@
 //! Many envelopes over one stream: each is answered by name, whatever became of the others.
 
-use crate::founded::{Cluster, PATIENCE};
+use crate::{
+    common::submit_somewhere,
+    founded::{Cluster, PATIENCE},
+};
 use matrixai_proto::{
     envelope::Signer,
-    v1::{StreamReply, SubmitRequest, Transfer, command::Kind, ledger_client::LedgerClient},
+    v1::{
+        CreateAccount, Envelope, RecoverAccount, StreamReply, SubmitRequest, Transfer, command::Kind,
+        ledger_client::LedgerClient,
+    },
 };
 use std::collections::BTreeMap;
 use tonic::Code;
@@ -61,4 +67,47 @@ async fn collect(mut answers: tonic::Streaming<StreamReply>) -> Vec<StreamReply>
         all.push(answer);
     }
     all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_leave_little_in_the_log() {
+    const BURST: usize = 6;
+    const OPENINGS: usize = 40;
+    let limits = matrixai_coordinator::Strangers { per_s: 1, burst: BURST as u32 };
+    let cluster = Cluster::found(|config| config.strangers = limits).await;
+    let (payer, payee) = cluster.account().await;
+    let stranger = || Signer::generate().unwrap();
+    let open = |recovery_key: &[u8]| Kind::CreateAccount(CreateAccount { recovery_key: recovery_key.to_vec() });
+    let recover = RecoverAccount {
+        account: payee.clone(),
+        new_key: vec![9; 32],
+        possession: vec![0; 64],
+        ..RecoverAccount::default()
+    };
+    let answer = async |envelope: Envelope| {
+        let reply = submit_somewhere(&cluster.addresses(), &envelope).await;
+        (reply.index > 0, reply.outcomes[0].name.clone())
+    };
+    let refused = [
+        (vec![transfer(&payee, 1)], "unknown_signer"),
+        (vec![transfer(&payee, 1), open(&[])], "unknown_signer"),
+        (vec![Kind::RecoverAccount(recover)], "not_recovery_key"),
+        (vec![open(&[1])], "malformed"),
+        ([vec![open(&[])], vec![transfer(&payee, 1); 4]].concat(), "malformed"),
+    ];
+    for (kinds, name) in refused {
+        assert_eq!(answer(cluster.commands(&stranger(), kinds)).await, (false, name.to_owned()));
+    }
+    let mut opened = 1;
+    for _ in 0..OPENINGS {
+        match answer(cluster.commands(&stranger(), vec![open(&[])])).await {
+            (true, name) if name == "done" => opened += 1,
+            other => assert_eq!(other, (false, "rate_limited".to_owned())),
+        }
+    }
+    assert!((BURST..OPENINGS).contains(&opened), "{opened} accounts were opened");
+    // Who is known is not kept waiting.
+    for _ in 0..OPENINGS {
+        assert_eq!(answer(cluster.commands(&payer, vec![transfer(&payee, 1)])).await.1, "self_transfer");
+    }
 }

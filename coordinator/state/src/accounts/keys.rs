@@ -45,25 +45,12 @@ pub(crate) fn rotate(state: &mut State, ctx: &mut Context, account: AccountId, c
 /// The recovery key names the account's next key, and perhaps its own successor. It is done at once and the present key
 /// cannot object: see docs/decisions/0021.
 pub(crate) fn recover(state: &mut State, ctx: &mut Context, cmd: &RecoverAccount) -> Outcome {
-    let Some(row) = state.accounts.get(&cmd.account) else { return Refusal::UnknownAccount.into() };
+    match may_recover(state, &ctx.key, cmd) {
+        Ok(Recovery::Now) => {}
+        Ok(Recovery::Done) => return Outcome::DONE,
+        Err(refusal) => return refusal.into(),
+    }
     let changes = state.key_changes.get(&cmd.account).copied().unwrap_or_default();
-    // A recovery key that has no account is not remembered: it may say again what was done, also when it named its successor.
-    let successor = cmd.recovery_key.unwrap_or(ctx.key);
-    if changes.recovered_by == Some(ctx.key)
-        && row.key == Some(cmd.new_key)
-        && row.recovery_key.as_deref() == Some(&successor)
-    {
-        return Outcome::DONE;
-    }
-    if row.recovery_key.as_deref() != Some(&ctx.key) {
-        return Refusal::NotRecoveryKey.into();
-    }
-    if let Err(refusal) = check_new(state, cmd.account, &cmd.new_key, &cmd.possession, changes.recovered) {
-        return refusal.into();
-    }
-    if cmd.recovery_key == Some(cmd.new_key) {
-        return Refusal::BadKey.into();
-    }
     let recovered = changes.recovered.saturating_add(1);
     state.key_changes.insert(cmd.account, KeyChanges { recovered, recovered_by: Some(ctx.key), ..changes });
     replace(state, cmd.account, cmd.new_key);
@@ -72,6 +59,37 @@ pub(crate) fn recover(state: &mut State, ctx: &mut Context, cmd: &RecoverAccount
     }
     ctx.event("account.recovered", cmd.account, format!("Account {} was recovered.", cmd.account));
     Outcome::DONE
+}
+
+/// What a recovery that is not refused is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// The account gets the key.
+    Now,
+    /// It has it already.
+    Done,
+}
+
+/// Whether a recovery key may do this now.
+///
+/// # Errors
+/// `unknown_account`, `not_recovery_key`, and what is wrong with the new keys.
+pub(crate) fn may_recover(state: &State, key: &Key, cmd: &RecoverAccount) -> Result<Recovery, Refusal> {
+    let row = state.accounts.get(&cmd.account).ok_or(Refusal::UnknownAccount)?;
+    let changes = state.key_changes.get(&cmd.account).copied().unwrap_or_default();
+    // A recovery key that has no account is not remembered: it may say again what was done, also when it named its successor.
+    let successor = cmd.recovery_key.unwrap_or(*key);
+    if changes.recovered_by == Some(*key)
+        && row.key == Some(cmd.new_key)
+        && row.recovery_key.as_deref() == Some(&successor)
+    {
+        return Ok(Recovery::Done);
+    }
+    if row.recovery_key.as_deref() != Some(key) {
+        return Err(Refusal::NotRecoveryKey);
+    }
+    check_new(state, cmd.account, &cmd.new_key, &cmd.possession, changes.recovered)?;
+    if cmd.recovery_key == Some(cmd.new_key) { Err(Refusal::BadKey) } else { Ok(Recovery::Now) }
 }
 
 /// Has another account paid what this one's machines earn from now on; none: itself.
