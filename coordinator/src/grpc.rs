@@ -46,6 +46,8 @@ const CHUNK_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Requests and streams of one connection at once.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// Connections at once, where there are files enough.
+const CONNECTIONS_MAX: usize = 65_536;
 /// A connection whose peer answers no ping for this long is dropped.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WAIT: Duration = Duration::from_secs(10);
@@ -92,7 +94,7 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         .add(service!(ArtifactsServer, artifacts::ArtifactsService, CHUNK_BYTES_MAX))
         .add(service!(AgentServer, agent::AgentService, REQUEST_BYTES_MAX))
         .add(service!(PeerServer, raft::PeerService, FRAME_BYTES_MAX));
-    let incoming = Incoming::new(listener, shared.certificates().cloned());
+    let incoming = Incoming::new(listener, shared.certificates().cloned(), connections_max());
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
@@ -100,6 +102,13 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         .serve_with_incoming_shutdown(routes, incoming, async move { stop.stopping().await })
         .await?;
     Ok(())
+}
+
+/// Connections at once: half of the files that this process may open, since the log, its archive and the calls to others need
+/// some whatever callers do.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 2).unwrap_or(usize::MAX).min(CONNECTIONS_MAX)
 }
 
 /// Serving means: part of a cluster whose leader is known, with a disk that takes writes.

@@ -8,6 +8,7 @@
 //! name made of the node key ([`node_name`]), which coordinators check of each other in both directions.
 
 mod accept;
+mod accepted;
 #[cfg(feature = "authority")]
 pub mod authority;
 mod certificates;
@@ -17,6 +18,7 @@ mod stream;
 mod tests;
 
 pub use accept::{Caller, Incoming, NotTheNode};
+pub use accepted::Accepted;
 pub use certificates::{Certificates, Files, OwnFiles, TlsError};
 pub use dial::{AddressError, Callee, Dialer, Line};
 pub use stream::Stream;

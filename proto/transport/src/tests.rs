@@ -1,22 +1,31 @@
 //! Handshakes over loopback: who is let in, who is not, and renewal while a server runs.
 #![allow(clippy::unwrap_used)]
 
-use crate::{Callee, Caller, Certificates, Dialer, Files, Incoming, NotTheNode, OwnFiles, authority::Authority};
+use crate::{
+    Callee, Caller, Certificates, Dialer, Files, Incoming, NotTheNode, OwnFiles,
+    accept::{HANDSHAKE_WAIT, HANDSHAKES_MAX},
+    authority::Authority,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 use tokio_stream::StreamExt as _;
 use tonic::{body::Body, transport::server::Connected as _};
 
 const NODE: [u8; 32] = [1; 32];
 const OTHER: [u8; 32] = [2; 32];
+/// As many as no test has.
+const CONNECTIONS_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A folder with a CA and what it issued.
@@ -64,7 +73,7 @@ fn read(files: Files) -> Arc<Certificates> {
 /// A server on loopback that tells who called.
 async fn server(certificates: Option<Arc<Certificates>>) -> (String, Incoming) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    (listener.local_addr().unwrap().to_string(), Incoming::new(listener, certificates))
+    (listener.local_addr().unwrap().to_string(), Incoming::new(listener, certificates, CONNECTIONS_MAX))
 }
 
 /// Dials, and answers who the server saw; an error in words when the dial failed.
@@ -240,6 +249,46 @@ fn what_makes_no_certificate_is_refused() {
     }
     assert!(desk.authority.issue(&NODE, &host(), crate::authority::DAYS_MAX).is_ok());
     assert!(Authority::of_key("no key").is_err());
+}
+
+#[tokio::test]
+async fn silent_callers_keep_nobody_out() {
+    let desk = Desk::new();
+    let mut server = server(Some(read(desk.issue(NODE, SystemTime::now())))).await;
+    let begun = Instant::now();
+    let connect = async {
+        let mut silent = Vec::new();
+        for _ in 0..HANDSHAKES_MAX + 9 {
+            silent.push(TcpStream::connect(&server.0).await.unwrap());
+        }
+        silent
+    };
+    let mut silent = tokio::select! {
+        silent = connect => silent,
+        _ = server.1.next() => panic!("somebody silent was served"),
+    };
+    call(&mut server, Some(read(desk.callers())), Callee::Host).await.unwrap();
+    // The first to come were the first to go.
+    assert!(matches!(silent[0].read(&mut [0]).await, Ok(0) | Err(_)));
+    assert!(begun.elapsed() < HANDSHAKE_WAIT, "none of them had to give up first");
+}
+
+#[tokio::test]
+async fn connections_are_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut incoming = Incoming::new(listener, None, 1);
+    let _first = TcpStream::connect(address).await.unwrap();
+    let served = incoming.next().await.unwrap().unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut nothing = [0];
+    tokio::select! {
+        _ = incoming.next() => panic!("one too many was served"),
+        end = second.read(&mut nothing) => assert!(matches!(end, Ok(0) | Err(_)), "{end:?}"),
+    }
+    drop(served);
+    let _third = TcpStream::connect(address).await.unwrap();
+    incoming.next().await.unwrap().unwrap();
 }
 
 /// Answers every request with what it sees of the caller.
