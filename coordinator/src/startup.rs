@@ -1,5 +1,7 @@
 //! Start and end of a coordinator: folder, servers, then the cluster as soon as there is one; and all of it back down.
 
+mod belonging;
+
 use crate::{
     actors::{Replica, Setup, Threads},
     archive::{Archive, Head, fetch::Fetching, keeper::Keeper},
@@ -12,7 +14,6 @@ use crate::{
     grpc,
     history::History,
     identity::{Folder, FolderError, Ports},
-    join::{self, Place},
     links::Links,
     relay::Relay,
     replica::{
@@ -24,6 +25,7 @@ use crate::{
     telemetry::{Metrics, Telemetry, TelemetryError},
     web,
 };
+use belonging::{found, introduced, own_number, take_place, wait_to_join};
 use matrixai_consensus::{EngineStore, LogStore as _, Members, Node, NodeConfig, SnapshotMeta, Start};
 use matrixai_proto::envelope;
 use matrixai_state::State;
@@ -44,7 +46,6 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
 };
-use tonic::Status;
 
 /// Founding requests waiting; each is answered within moments.
 const FOUNDINGS_MAX: usize = 4;
@@ -389,94 +390,6 @@ fn listen(config: &Config, folder: &Folder) -> Result<(std::net::TcpListener, st
         folder.remember(ports)?;
     }
     Ok((grpc, web))
-}
-
-/// Founds the cluster of a genesis, or confirms that it is this one's.
-fn found(
-    shared: &Shared,
-    genesis: &[u8],
-    threads: &mut Option<Threads>,
-    fatal: &mpsc::UnboundedSender<String>,
-) -> Result<(), Status> {
-    if let Ok(running) = shared.running() {
-        return if running.genesis.bytes == genesis {
-            Ok(())
-        } else {
-            let ours = hex::encode(running.cluster_id);
-            Err(Status::failed_precondition(format!("this coordinator already belongs to cluster {ours}")))
-        };
-    }
-    // Its operator has said where it belongs; nobody who reaches its port may say otherwise.
-    if !shared.config().join.is_empty() {
-        let to = shared.config().join.join(", ");
-        return Err(Status::failed_precondition(format!(
-            "this coordinator waits to join the cluster of {to}: to found one with it, start it without `join`"
-        )));
-    }
-    let state = State::genesis(genesis).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    own_number(shared, &state).map_err(Status::invalid_argument)?;
-    let failed = |error: FolderError| Status::internal(error.to_string());
-    shared.folder().found(genesis).map_err(failed)?;
-    *threads = Some(join_cluster(shared, genesis, Vec::new(), fatal.clone()).map_err(|why| {
-        // Half a cluster must not go on.
-        let _ = fatal.send(why.clone());
-        Status::internal(why)
-    })?);
-    Ok(())
-}
-
-/// Waits until the admins of the cluster that this coordinator is to join have added it.
-async fn wait_to_join(shared: &Shared, grpc: SocketAddr, web: SocketAddr) -> Result<Place, String> {
-    let (config, key) = (shared.config(), shared.node_signer().public_key());
-    let me = format!("{}@{}@{}", hex::encode(key), config.advertised(grpc), config.advertised(web));
-    join::wait(shared.links(), &config.join, key, &me).await
-}
-
-/// Takes the place that the admins gave this coordinator: the folder first, so that a crash leaves one that opens.
-fn take_place(
-    shared: &Shared,
-    Place { genesis, era, seat }: &Place,
-    threads: &mut Option<Threads>,
-    fatal: &mpsc::UnboundedSender<String>,
-) -> Result<(), String> {
-    if shared.running().is_ok() {
-        return Ok(());
-    }
-    State::genesis(genesis).map_err(|error| error.to_string())?;
-    let folder = shared.folder();
-    let begin = || {
-        if !era.is_empty() {
-            let era = era.as_slice().try_into().map_err(|_| "the era of the cluster is no hash".to_owned())?;
-            folder.begin_era(era).map_err(|error| error.to_string())?;
-        }
-        folder.sit(seat).and_then(|()| folder.found(genesis)).map_err(|error| error.to_string())
-    };
-    begin()?;
-    *threads = Some(join_cluster(shared, genesis, Vec::new(), fatal.clone())?);
-    Ok(())
-}
-
-/// This node's number: in the genesis, or the one that it was given when it joined.
-fn own_number(shared: &Shared, state: &State) -> Result<u64, String> {
-    let key = shared.node_signer().public_key();
-    let own = state.founding().nodes.iter().find(|node| node.key == key).map(|node| node.id.0);
-    let seat = shared.folder().seat().map_err(|error| error.to_string())?;
-    own.or(seat.map(|seat| seat.node)).ok_or_else(|| {
-        format!("the genesis does not name this coordinator's node key {}; see its ready line", hex::encode(key))
-    })
-}
-
-/// Whom the coordinators that the operator names say to be the members; none where nobody is named.
-async fn introduced(shared: &Shared, genesis: &[u8], mut stopping: watch::Receiver<bool>) -> Result<Vec<Peer>, String> {
-    let addresses = &shared.config().introduce;
-    if addresses.is_empty() {
-        return Ok(Vec::new());
-    }
-    let era = shared.folder().era().map_err(|error| error.to_string())?;
-    tokio::select! {
-        answered = join::introduced(shared.links(), addresses, genesis, &era) => answered,
-        _ = stopping.wait_for(|stopping| *stopping) => Ok(Vec::new()),
-    }
 }
 
 /// Opens the log and starts everything that needs a cluster. `introduced` are listened to although the log does not name
