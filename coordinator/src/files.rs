@@ -5,6 +5,9 @@
 //! sync the file, rename it over, sync the folder. A crash leaves the old file or the new one, and perhaps a file whose
 //! name ends in [`UNFINISHED`], which the next start removes.
 
+#[cfg(test)]
+pub(crate) mod full;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},

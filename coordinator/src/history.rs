@@ -6,13 +6,20 @@
 //! delivered: then the index notes from which log entry on it is complete, and every statement says so. sled syncs lazily and
 //! may refuse its folder after a crash: then the folder is set aside and a new one is filled from there. It is written by
 //! a thread of its own, behind apply, through a bounded queue: when that is full, apply waits, so the lag has a limit.
+//!
+//! A full disk stops none of it: the writer keeps what it was told and tries again until there is room. Apply does not wait for that.
+//! What comes when the queue is full is left out, and is a gap like that before a snapshot.
+//!
 //! How rows lie in files is [`runs`]' to know, and which files there are [`store`]'s.
 
 mod room;
 mod runs;
 mod store;
 
-use crate::{files::OsFiles, telemetry::Metrics};
+use crate::{
+    files::{Files, FilesError, OsFiles},
+    telemetry::Metrics,
+};
 use matrixai_protocol::Hash;
 use matrixai_state::{Movement, effect::Reference, ids::AccountId};
 use room::Room;
@@ -22,7 +29,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
@@ -40,11 +47,20 @@ const QUEUE_MOVEMENTS: usize = 1 << 18;
 /// Movements that are worth writing together: small batches would be merged again and again.
 const BATCH_MOVEMENTS: usize = 1 << 15;
 
+/// How long a full disk is left alone before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Places in the queue beside those of entries: for those who wait.
+const QUEUE_OTHERS: usize = 64;
+
 /// How long movements wait for company while nobody asks for them.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a statement waits for the index to reach the view it belongs to.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
+
+/// Name of this folder among the full ones.
+const DISK: &str = "history";
 
 /// Most movements in one answer.
 pub(crate) const STATEMENT_MAX: usize = 1_000;
@@ -135,6 +151,7 @@ pub(crate) enum HistoryError {
 #[derive(Debug)]
 pub(crate) struct History {
     folder: PathBuf,
+    files: Arc<dyn Files>,
     metrics: Arc<Metrics>,
     running: OnceLock<Running>,
 }
@@ -146,13 +163,15 @@ struct Running {
     room: Arc<Room>,
     /// Newest log index whose movements are in.
     written: watch::Receiver<u64>,
+    /// The newest entry that was left out, and the movements made with it.
+    left_out: Mutex<Option<(u64, u64)>>,
 }
 
 impl Running {
     /// Says that log entry `index` is waited for; answers where its arrival is seen.
     fn wanted(&self, index: u64) -> watch::Receiver<u64> {
         let written = self.written.clone();
-        if *written.borrow() < index {
+        if *written.borrow() < index && !self.room.is_stuck() {
             // A full queue is written without being asked.
             let _ = self.queue.try_send(Told::Wanted);
         }
@@ -191,7 +210,7 @@ struct Entry {
 impl History {
     /// An index that will live in `folder`; nothing is opened before the cluster is known.
     pub(crate) fn new(folder: &Path, metrics: Arc<Metrics>) -> Self {
-        Self { folder: folder.to_owned(), metrics, running: OnceLock::new() }
+        Self { folder: folder.to_owned(), files: Arc::new(OsFiles), metrics, running: OnceLock::new() }
     }
 
     /// Opens the index and starts its writer for a state that holds log entry `index` and has made so many movements; must
@@ -206,37 +225,48 @@ impl History {
     pub(crate) fn start(&self, cluster_id: &Hash, index: u64, movements: u64) -> Result<(), HistoryError> {
         let folder = &self.folder;
         let failed = |what, why| HistoryError::Open { what, path: folder.clone(), why };
-        let (store, meta) = match open_guarded(folder, cluster_id) {
+        let (store, meta) = match open_guarded(folder, &self.files, cluster_id) {
             Ok(opened) => opened,
             Err(why) => {
                 tracing::error!(path = %folder.display(), %why, "the statement index is set aside and built again");
                 self.metrics.history_rebuilds.inc();
                 set_aside(folder)?;
-                open_guarded(folder, cluster_id).map_err(|why| failed("open statement index", why))?
+                open_guarded(folder, &self.files, cluster_id).map_err(|why| failed("open statement index", why))?
             }
         };
-        let (queue, entries) = sync_channel(QUEUE_ENTRIES);
+        let (queue, entries) = sync_channel(QUEUE_ENTRIES + QUEUE_OTHERS);
         let (progress, written) = watch::channel(0);
-        let room = Arc::new(Room::new(QUEUE_MOVEMENTS));
+        let room = Arc::new(Room::new(QUEUE_ENTRIES, QUEUE_MOVEMENTS));
         let shelf = Arc::new(Shelf { store, meta: RwLock::new(meta) });
         let writer = Writer { shelf: shelf.clone(), progress, metrics: self.metrics.clone(), room: room.clone() };
         thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&entries))
             .map_err(|error| failed("start the writer of", error.to_string()))?;
-        let first = self.running.set(Running { shelf, queue, room, written }).is_ok();
+        let first = self.running.set(Running { shelf, queue, room, written, left_out: Mutex::default() }).is_ok();
         assert!(first, "the statement index is started once");
         self.skip_to(index, movements);
         Ok(())
     }
 
-    /// Hands over the movements of one applied entry, in log order, empty ones included. Blocks while the queue is full.
+    /// Hands over the movements of one applied entry, in log order, empty ones included. Blocks while the queue is full, but not
+    /// for a full disk: then they are left out.
     ///
     /// # Panics
     /// Before [`History::start`]: what is recorded then would be missing for good.
     pub(crate) fn record(&self, index: u64, now_ms: u64, movements: Vec<Movement>) {
         let running = self.running.get().expect("the statement index starts before the log is replayed");
-        running.room.take(movements.len());
+        let mut left_out = running.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !running.room.take(movements.len()) {
+            let made = movements.last().map(|movement| movement.sequence);
+            if let Some(made) = made.or(left_out.map(|(_, made)| made)) {
+                *left_out = Some((index, made));
+            }
+            return;
+        }
+        if let Some((index, movements)) = left_out.take() {
+            let _stopped = running.queue.send(Told::Snapshot { index, movements });
+        }
         // A stopped writer is logged where it stopped, and statements say so.
         let _stopped = running.queue.send(Told::Entry(Entry { index, now_ms, movements }));
         self.metrics.history_lag.set(lag(index, *running.written.borrow()));
@@ -306,13 +336,14 @@ impl Writer {
     fn run(self, told: &Receiver<Told>) {
         let mut rows = Rows::default();
         while let Ok(first) = told.recv() {
-            let Gathered { batch, index, movements, .. } = gather(first, told);
-            if let Err(error) = self.write(batch, &mut rows) {
+            let mut gathered = gather(first, told);
+            if let Err(error) = self.write_with_room(&mut gathered, told, &mut rows) {
                 // Ending drops `progress`, by which everybody who waits learns of it.
                 tracing::error!(%error, "write statement index: it stops until the next start");
                 return;
             }
-            self.room.give_back(movements);
+            let Gathered { entries, index, movements, .. } = gathered;
+            self.room.give_back(entries, movements);
             self.metrics.history_lag.set(lag(self.metrics.applied_index.get().max(0).unsigned_abs(), index));
             self.progress.send_if_modified(|written| {
                 let before = std::mem::replace(written, index.max(*written));
@@ -324,16 +355,55 @@ impl Writer {
         }
     }
 
-    fn write(&self, told: Vec<Told>, rows: &mut Rows) -> Result<(), StoreError> {
+    /// Writes, and as long as the disk is full tries again with what comes meanwhile; the end of its coordinator ends that.
+    fn write_with_room(
+        &self,
+        gathered: &mut Gathered,
+        told: &Receiver<Told>,
+        rows: &mut Rows,
+    ) -> Result<(), StoreError> {
+        let mut full = false;
+        loop {
+            let error = match self.write(&gathered.batch, rows) {
+                Err(StoreError::File(error @ FilesError::NoSpace { .. })) => error,
+                written => {
+                    if full {
+                        tracing::info!("the statement index has room again");
+                        self.metrics.full_disks.told(DISK, Ok(()));
+                        self.room.stuck(false);
+                    }
+                    return written;
+                }
+            };
+            if !full {
+                tracing::error!(%error, "write statement index: it waits until there is room");
+            }
+            full = true;
+            self.metrics.full_disks.told::<()>(DISK, Err(&error));
+            self.room.stuck(true);
+            let until = Instant::now() + RETRY;
+            loop {
+                match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(told) => gathered.add(told),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return Err(error.into()),
+                }
+            }
+        }
+    }
+
+    fn write(&self, told: &[Told], rows: &mut Rows) -> Result<(), StoreError> {
+        // Of an attempt that failed.
+        rows.clear();
         let known = self.shelf.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut meta = known.clone();
         for told in told {
             match told {
-                Told::Snapshot { index, movements } if movements > meta.sequence => {
-                    meta = Meta { sequence: movements, complete_from: index.saturating_add(1), ..meta };
+                Told::Snapshot { index, movements } if *movements > meta.sequence => {
+                    meta = Meta { sequence: *movements, complete_from: index.saturating_add(1), ..meta };
                     tracing::warn!(
                         index,
-                        "the statement index has a gap before this log entry, which a snapshot stands for"
+                        "the statement index has a gap up to this log entry: a snapshot stands for it, or a full disk left it out"
                     );
                 }
                 Told::Snapshot { .. } | Told::Wanted => {}
@@ -344,7 +414,7 @@ impl Writer {
                             continue;
                         }
                         meta.sequence = movement.sequence;
-                        rows.push(index, now_ms, &movement)?;
+                        rows.push(*index, *now_ms, movement)?;
                     }
                 }
             }
@@ -375,6 +445,7 @@ struct Gathered {
     batch: Vec<Told>,
     /// Newest log entry in it; 0 when it has none.
     index: u64,
+    entries: usize,
     movements: usize,
     wanted: bool,
 }
@@ -400,10 +471,14 @@ impl Gathered {
         match &told {
             Told::Entry(entry) => {
                 self.index = entry.index;
+                self.entries += 1;
                 self.movements += entry.movements.len();
             }
             Told::Snapshot { index, .. } => self.index = *index,
-            Told::Wanted => self.wanted = true,
+            Told::Wanted => {
+                self.wanted = true;
+                return;
+            }
         }
         self.batch.push(told);
     }
@@ -445,7 +520,7 @@ fn record(index: u64, now_ms: u64, movement: Movement) -> Record {
 
 /// Opens the folder behind a marker file: sled may panic on what a crash left, and a release build then aborts. A
 /// marker that is still there at the next start says so, and the folder is not tried again.
-fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), String> {
+fn open_guarded(folder: &Path, files: &Arc<dyn Files>, cluster_id: &Hash) -> Result<(Store, Meta), String> {
     let marker = folder.with_extension("opening");
     if marker.exists() {
         fs::remove_file(&marker).map_err(|error| error.to_string())?;
@@ -457,13 +532,13 @@ fn open_guarded(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), Strin
         fs::create_dir_all(parent).map_err(|error| error.to_string())?;
     }
     fs::write(&marker, b"").map_err(|error| error.to_string())?;
-    let opened = open(folder, cluster_id);
+    let opened = open(folder, files, cluster_id);
     fs::remove_file(&marker).map_err(|error| error.to_string())?;
     opened
 }
 
-fn open(folder: &Path, cluster_id: &Hash) -> Result<(Store, Meta), String> {
-    let store = Store::open(folder, Arc::new(OsFiles)).map_err(|error| error.to_string())?;
+fn open(folder: &Path, files: &Arc<dyn Files>, cluster_id: &Hash) -> Result<(Store, Meta), String> {
+    let store = Store::open(folder, files.clone()).map_err(|error| error.to_string())?;
     let meta: Meta = match store.get(META_KEY).map_err(|error| error.to_string())? {
         Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| format!("its record of itself: {error}"))?,
         None if store.is_empty() => {

@@ -3,6 +3,7 @@
 //!
 //! Standard output belongs to the ready line, so logs never go there.
 
+mod full;
 mod metrics;
 
 pub(crate) use metrics::Metrics;

@@ -161,6 +161,8 @@ async fn status(desk: &Desk) -> Result<()> {
         "version": status.version, "rules_version": status.rules_version, "rules_supported": status.rules_supported,
         "nodes": nodes, "roots": roots, "log_first": status.log_first,
         "snapshot": status.snapshot,
+        "full_folders": status.full_folders.iter()
+            .map(|full| json!({ "path": full.path, "needed_bytes": full.needed_bytes })).collect::<Vec<_>>(),
         "disk_full": status.disk_full.as_ref().map(|full| json!({ "path": full.path, "needed_bytes": full.needed_bytes })),
     });
     output::show(desk.format, &value, || {
@@ -194,6 +196,9 @@ async fn status(desk: &Desk) -> Result<()> {
                 "THE DISK IS FULL: {} needs {} bytes; this coordinator cannot lead or acknowledge until there is room\n\n",
                 full.path, full.needed_bytes
             ));
+        }
+        for full in &status.full_folders {
+            text.push_str(&format!("NO ROOM ON THE DISK: {} waits for {} bytes\n", full.path, full.needed_bytes));
         }
         text.push_str(&output::table(&["node", "role", "gRPC", "web", "heard", "lag"], &rows));
         for root in &status.roots {

@@ -149,7 +149,7 @@ pub(super) fn start(
         runtime: setup.runtime.clone(),
     };
     let (inputs, fatal, writer_of_log) = (doing.clone(), setup.fatal.clone(), setup.writer);
-    let link_arbiter = links.clone();
+    let (link_arbiter, metrics_of_archive) = (links.clone(), setup.metrics.clone());
     let actor = ReplicaActor::start_in_arbiter(writer, move |ctx: &mut Context<ReplicaActor>| {
         ctx.set_mailbox_capacity(MAILBOX);
         ticker::start(&link_arbiter, ctx.address());
@@ -187,6 +187,7 @@ pub(super) fn start(
         head: setup.archived,
         replica: actor.clone(),
         done: done.clone(),
+        metrics: metrics_of_archive,
     };
     let threads = vec![
         writing::start(writer_of_log, to_writer, done.clone())?,

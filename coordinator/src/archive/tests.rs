@@ -3,15 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{store::Incoming, *};
-use crate::files::{Files, FilesError, Growing, OsFiles};
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use crate::files::{FilesError, OsFiles, full::Full};
+use std::{fs, path::Path, sync::Arc};
 
 const CLUSTER: Hash = [7; 32];
 /// Entries of each epoch below.
@@ -180,84 +173,18 @@ fn only_the_newest_are_kept_when_told_so() {
     assert_eq!(open(temp.path()).head(), newest.sealed.head);
 }
 
-/// A disk with room for so many bytes more.
-#[derive(Debug, Clone)]
-struct Full(Arc<AtomicI64>);
-
-#[derive(Debug)]
-struct FullFile(Full, Box<dyn Growing>, std::path::PathBuf);
-
-impl Growing for FullFile {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
-        if self.0.0.fetch_sub(bytes.len() as i64, Ordering::SeqCst) < bytes.len() as i64 {
-            return Err(FilesError::NoSpace { path: self.2.clone(), needed: bytes.len() as u64 });
-        }
-        self.1.append(bytes)
-    }
-
-    fn sync(&mut self) -> Result<(), FilesError> {
-        self.1.sync()
-    }
-}
-
-impl Files for Full {
-    fn create(&self, path: &Path) -> Result<Box<dyn Growing>, FilesError> {
-        Ok(Box::new(FullFile(self.clone(), OsFiles.create(path)?, path.to_owned())))
-    }
-
-    fn create_dir(&self, dir: &Path) -> Result<(), FilesError> {
-        OsFiles.create_dir(dir)
-    }
-
-    fn reopen(&self, path: &Path) -> Result<Box<dyn Growing>, FilesError> {
-        OsFiles.reopen(path)
-    }
-
-    fn truncate(&self, path: &Path, len: u64) -> Result<(), FilesError> {
-        OsFiles.truncate(path, len)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FilesError> {
-        OsFiles.rename(from, to)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> Result<(), FilesError> {
-        OsFiles.sync_dir(dir)
-    }
-
-    fn read(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, FilesError> {
-        OsFiles.read(path, offset, len)
-    }
-
-    fn len(&self, path: &Path) -> Result<u64, FilesError> {
-        OsFiles.len(path)
-    }
-
-    fn list(&self, dir: &Path) -> Result<Vec<String>, FilesError> {
-        OsFiles.list(dir)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), FilesError> {
-        OsFiles.remove(path)
-    }
-
-    fn free(&self, dir: &Path) -> Result<u64, FilesError> {
-        OsFiles.free(dir)
-    }
-}
-
 #[test]
 fn a_full_disk_costs_the_unfinished_segment_only() {
     let temp = tempfile::tempdir().unwrap();
-    let room = Full(Arc::new(AtomicI64::new(i64::MAX)));
+    let room = Full::default();
     let mut archive = Archive::open(Arc::new(room.clone()), temp.path(), CLUSTER).unwrap().with_part_bytes(200);
     fill(&mut archive, 8);
-    room.0.store(100, Ordering::SeqCst);
+    room.leave(100);
     archive.closed(2, 10);
     let failed = (9..=10).map(|index| archive.append(&entry(index))).find_map(Result::err).unwrap();
     assert!(matches!(failed, FilesError::NoSpace { .. }), "{failed}");
     assert_eq!((archive.head().epoch, archive.next_index()), (1, 6));
-    room.0.store(i64::MAX, Ordering::SeqCst);
+    room.leave(i64::MAX);
     fill(&mut archive, 10);
     assert_eq!(read(&archive, 2).unwrap().len(), 5);
 }

@@ -3,6 +3,7 @@
 use super::Stopping;
 use crate::{
     clock, edge,
+    replica::NoSpace,
     shared::{Running, Shared},
 };
 use matrixai_consensus::Members;
@@ -250,13 +251,16 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         sessions: view.sessions,
         log_first: view.log_first,
         snapshot: view.snapshot,
-        disk_full: view
-            .disk_full
-            .map(|lacks| DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }),
+        disk_full: view.disk_full.map(full),
         archive: Some(archive(running)),
+        full_folders: shared.metrics().full_disks.all().into_iter().map(full).collect(),
         rules_version: state.rules_version(),
         rules_supported: matrixai_state::rules::SUPPORTED,
     }
+}
+
+fn full(lacks: NoSpace) -> DiskFull {
+    DiskFull { path: lacks.path.display().to_string(), needed_bytes: lacks.needed }
 }
 
 fn archive(running: &Running) -> ArchiveStatus {

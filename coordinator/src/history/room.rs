@@ -1,39 +1,62 @@
-//! Room for so much at once: whoever brings more waits until some has gone. What is larger than all the room comes alone.
+//! Room for so much at once: whoever brings more waits until some has gone, unless nothing goes for now. What is larger than all the
+//! room comes alone.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The room.
+/// The room, for so many things of so much weight in all.
 #[derive(Debug)]
 pub(super) struct Room {
-    most: usize,
+    things: usize,
+    weight: usize,
     taken: Mutex<Taken>,
     freed: Condvar,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Taken {
-    count: usize,
+    things: usize,
+    weight: usize,
+    stuck: bool,
     closed: bool,
 }
 
 impl Room {
-    /// Room for `most`.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, taken: Mutex::new(Taken { count: 0, closed: false }), freed: Condvar::new() }
+    /// Room for so many things, of so much weight in all.
+    pub(super) fn new(things: usize, weight: usize) -> Self {
+        Self { things, weight, taken: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Takes room, as soon as there is some.
-    pub(super) fn take(&self, count: usize) {
-        let full = |taken: &mut Taken| !taken.closed && taken.count > 0 && taken.count + count > self.most;
-        let mut taken = self.freed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
-        taken.count += count;
+    /// Takes room for a thing, as soon as there is some. Answers whether it did: where nothing goes for now, nobody waits.
+    pub(super) fn take(&self, weight: usize) -> bool {
+        let full =
+            |taken: &Taken| taken.things >= self.things || taken.weight > 0 && taken.weight + weight > self.weight;
+        let waits = |taken: &mut Taken| !taken.closed && !taken.stuck && full(taken);
+        let mut taken = self.freed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        if taken.stuck && full(&taken) {
+            return false;
+        }
+        taken.things += 1;
+        taken.weight += weight;
+        true
     }
 
     /// Gives room back.
-    pub(super) fn give_back(&self, count: usize) {
+    pub(super) fn give_back(&self, things: usize, weight: usize) {
         let mut taken = self.lock();
-        taken.count = taken.count.saturating_sub(count);
+        taken.things = taken.things.saturating_sub(things);
+        taken.weight = taken.weight.saturating_sub(weight);
         self.freed.notify_all();
+    }
+
+    /// Says that nothing goes for now, or that it does again.
+    pub(super) fn stuck(&self, stuck: bool) {
+        self.lock().stuck = stuck;
+        self.freed.notify_all();
+    }
+
+    /// Whether nothing goes for now.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.lock().stuck
     }
 
     /// Nobody gives room back any more, so nobody waits for it either.
@@ -54,9 +77,9 @@ mod tests {
 
     #[test]
     fn whoever_brings_too_much_waits_until_some_has_gone() {
-        let room = Room::new(10);
+        let room = Room::new(3, 10);
         room.take(100);
-        room.give_back(100);
+        room.give_back(1, 100);
         room.take(8);
         thread::scope(|scope| {
             let (through, came) = mpsc::channel();
@@ -66,7 +89,7 @@ mod tests {
                 through.send(()).ok();
             });
             assert!(came.try_recv().is_err());
-            room.give_back(8);
+            room.give_back(1, 8);
             assert!(came.recv().is_ok());
             let (through, came) = mpsc::channel();
             scope.spawn(move || {
@@ -76,5 +99,16 @@ mod tests {
             room.close();
             assert!(came.recv().is_ok(), "a closed room holds nobody");
         });
+    }
+
+    #[test]
+    fn where_nothing_goes_nobody_waits() {
+        let room = Room::new(2, 10);
+        assert!(room.take(8));
+        room.stuck(true);
+        assert!(!room.take(3) && room.take(2) && !room.take(0), "neither for weight nor for a place");
+        room.give_back(2, 10);
+        room.stuck(false);
+        assert!(room.take(10) && !room.is_stuck());
     }
 }

@@ -129,7 +129,7 @@ impl Rows {
     }
 
     /// Makes room for others; memory for as many as are gathered is kept, not that of a merge.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.places.clear();
         self.bytes.shrink_to(KEPT_ROWS * 256);
@@ -157,6 +157,9 @@ impl Runs {
             count = rows.len() as u64 + merged.iter().map(|run: &Run| run.rows).sum::<u64>();
             level += 1;
         }
+        // A disk that is full is found before anything is changed.
+        let bytes = merged.iter().map(|run| store.rows_bytes(run.id)).sum::<Result<u64, _>>()?;
+        store.room(bytes.saturating_add(rows.bytes.len() as u64))?;
         for run in &merged {
             rows.append(&store.rows(run.id)?)?;
             Store::forget(run.id, batch);

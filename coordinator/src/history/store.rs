@@ -15,6 +15,8 @@ use std::{
 
 /// sled's cache; its default is 1 GiB.
 const CACHE_BYTES: u64 = 8 << 20;
+/// Room that is left to sled: it must not meet a full disk, after which it takes nothing more.
+const SLED_ROOM_BYTES: u64 = 4 << 20;
 /// The file that sled appends to, in its folder.
 const SLED_FILE: &str = "db";
 /// First byte of the key of a run's list of blocks.
@@ -67,6 +69,15 @@ pub(super) struct Block {
 }
 
 impl Store {
+    /// Whether the disk has room for so many bytes of rows, and for what sled writes beside them whenever it likes.
+    pub(super) fn room(&self, bytes: u64) -> Result<(), FilesError> {
+        let needed = bytes.saturating_mul(2).saturating_add(SLED_ROOM_BYTES);
+        if self.files.free(&self.rows)? >= needed {
+            return Ok(());
+        }
+        Err(FilesError::NoSpace { path: self.rows.clone(), needed })
+    }
+
     /// Opens or makes it.
     pub(super) fn open(folder: &Path, files: Arc<dyn Files>) -> Result<Self, StoreError> {
         let (index, rows) = (folder.join("index"), folder.join("rows"));
@@ -85,9 +96,11 @@ impl Store {
         Ok(self.db.get(key)?)
     }
 
-    /// Changes several records at once.
+    /// Changes several records at once, and hands them to the system: what is told of once is not told again.
     pub(super) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        Ok(())
     }
 
     /// Returns once the records are on the disk. sled's own flush does not wait for the disk.
@@ -106,7 +119,18 @@ impl Store {
         batch: &mut sled::Batch,
     ) -> Result<(), StoreError> {
         let path = self.path(run);
-        let (mut file, mut buffer) = (self.files.create(&path)?, Vec::with_capacity(WRITE_BYTES));
+        let written = self.write(&path, rows);
+        if written.is_err() {
+            // It would fill the disk that may be full already; the next start removes it if this fails too.
+            let _ = self.files.remove(&path);
+        }
+        batch.insert(key(run).as_slice(), written?);
+        Ok(())
+    }
+
+    /// Writes rows to a file; answers their list of blocks.
+    fn write<'a>(&self, path: &Path, rows: impl Iterator<Item = Row<'a>>) -> Result<Vec<u8>, StoreError> {
+        let (mut file, mut buffer) = (self.files.create(path)?, Vec::with_capacity(WRITE_BYTES));
         let (mut list, mut block): (Vec<u8>, Option<Block>) = (Vec::new(), None);
         for Row { account, sequence, bytes } in rows {
             if buffer.len() + bytes.len() > WRITE_BYTES {
@@ -128,8 +152,7 @@ impl Store {
         file.append(&buffer)?;
         file.sync()?;
         self.files.sync_dir(&self.rows)?;
-        batch.insert(key(run).as_slice(), list);
-        Ok(())
+        Ok(list)
     }
 
     /// The blocks of a run, in order.
@@ -160,6 +183,11 @@ impl Store {
         }
         runs.iter().try_for_each(|run| self.files.len(&self.path(*run)).map(drop))?;
         Ok(())
+    }
+
+    /// Bytes of a run's rows.
+    pub(super) fn rows_bytes(&self, run: u64) -> Result<u64, FilesError> {
+        self.files.len(&self.path(run))
     }
 
     /// A run's rows.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::files::full::Full;
 use matrixai_state::{effect::Cause, money::Money};
 
 const CLUSTER: Hash = [7; 32];
@@ -32,7 +33,7 @@ fn started(path: &Path, cluster: &Hash, metrics: &Arc<Metrics>) -> History {
 /// Ends an index as the end of its process would: returns when sled has let go of the folder.
 fn ended(history: History, path: &Path, cluster: &Hash) {
     drop(history);
-    while open(path, cluster).is_err() {
+    while open(path, &(Arc::new(OsFiles) as Arc<dyn Files>), cluster).is_err() {
         thread::yield_now();
     }
 }
@@ -184,4 +185,31 @@ fn what_is_settled_survives_a_kill_at_once() {
     history.start(&CLUSTER, 1, 1).unwrap();
     let statement = runtime.block_on(history.statement(ALICE, 0, 10, 0)).unwrap();
     assert_eq!((statement.records.len(), statement.complete_from), (1, 0), "a start from a snapshot of entry 1");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_what_it_left_out_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (room, metrics) = (Full::default(), Arc::<Metrics>::default());
+    let files = Arc::new(room.clone());
+    let history = History { files, ..History::new(&folder.path().join("history"), metrics.clone()) };
+    history.start(&CLUSTER, 0, 0).unwrap();
+    room.leave(0);
+    history.record(1, 1, vec![movement(1, ALICE)]);
+    while metrics.full_disks.all().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Apply is not held up, even by more than the queue holds.
+    let (all, queued) = (QUEUE_ENTRIES as u64 + 5, QUEUE_ENTRIES as u64);
+    for index in 2..=all {
+        history.record(index, index, vec![movement(index, ALICE)]);
+    }
+    room.leave(i64::MAX);
+    let statement = history.statement(ALICE, 0, 10, queued).await.unwrap();
+    assert_eq!((statement.records[0].sequence, statement.complete_from), (queued, 0));
+    assert!(metrics.full_disks.all().is_empty());
+    history.record(all + 1, 1, vec![movement(all + 1, ALICE)]);
+    let statement = history.statement(ALICE, 0, 10, all + 1).await.unwrap();
+    assert_eq!((statement.records[0].sequence, statement.records[1].sequence), (all + 1, queued));
+    assert_eq!(statement.complete_from, all + 1, "it says what is missing");
 }

@@ -3,6 +3,7 @@
 //! Figures that follow from the replicated state (machines by status, jobs by state) are not kept up to date by
 //! whoever changes it: they are taken from one consistent view when somebody asks for `/metrics`.
 
+use super::full::FullDisks;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
@@ -60,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) snapshot_index: IntGauge,
     /// Time to write a snapshot.
     pub(crate) snapshot_seconds: Histogram,
+    /// The other folders whose disk is full.
+    pub(crate) full_disks: FullDisks,
     /// 1 while the log's disk is full.
     pub(crate) disk_full: IntGauge,
     /// Live-update streams of browsers.
@@ -88,6 +91,8 @@ impl Metrics {
             .buckets(BATCH_BUCKETS.to_vec());
         let snapshot = HistogramOpts::new("matrixai_snapshot_seconds", "Time to write a snapshot")
             .buckets(SNAPSHOT_BUCKETS_S.to_vec());
+        let full_disks = FullDisks::new().expect("names and labels of metrics are constants and valid");
+        registered(r, Ok(full_disks.figure()));
         Self {
             applied_index: gauge(r, "matrixai_applied_index", "Newest log index applied here"),
             committed_index: gauge(r, "matrixai_committed_index", "Newest log index known committed here"),
@@ -129,6 +134,7 @@ impl Metrics {
             log_entries: gauge(r, "matrixai_log_entries", "Entries in the log, committed and not cut off"),
             snapshot_index: gauge(r, "matrixai_snapshot_index", "Last log index of the newest snapshot"),
             snapshot_seconds: registered(r, Histogram::with_opts(snapshot)),
+            full_disks,
             disk_full: gauge(r, "matrixai_disk_full", "1 while the log's disk is full"),
             web_streams: gauge(r, "matrixai_web_streams", "Live-update streams of browsers"),
             log_syncs: counter(r, "matrixai_log_syncs_total", "Synced writes (fdatasync) of the log's files"),

@@ -6,6 +6,7 @@ use crate::{
     archive::{Entry, Head, Segment, keeper::Keeper},
     replica::Input,
     shared::NodeView,
+    telemetry::Metrics,
 };
 use actix::Addr;
 use matrixai_consensus::Committed;
@@ -89,6 +90,7 @@ pub(super) struct Keeping {
     pub(super) head: watch::Sender<Head>,
     pub(super) replica: Addr<ReplicaActor>,
     pub(super) done: Done,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Keeping {
@@ -147,7 +149,12 @@ impl Keeping {
 
     fn take(&mut self, view: &State, entries: Vec<Committed>) -> Result<(), String> {
         let entries = entries.into_iter().map(|entry| Entry { index: entry.index, term: entry.term, data: entry.data });
-        let sealed = self.keeper.take(view, entries).map_err(|error| error.to_string())?;
+        let taken = self.keeper.take(view, entries);
+        // What is not sealed may still lie in memory.
+        if taken.as_ref().map_or(true, |sealed| !sealed.is_empty()) {
+            self.metrics.full_disks.told("segments", taken.as_ref());
+        }
+        let sealed = taken.map_err(|error| error.to_string())?;
         sealed.iter().for_each(|segment| self.tell(segment));
         Ok(())
     }

@@ -48,6 +48,7 @@ impl Snapshotting {
             let saved = snapshots.save(&header, &view);
             // The view holds copies of every page that has changed meanwhile.
             drop(view);
+            metrics.full_disks.told("snapshots", saved.as_ref());
             match saved {
                 Ok(reference) => {
                     let (index, bytes, seconds) = (header.index, reference.bytes, start.elapsed().as_secs_f64());
