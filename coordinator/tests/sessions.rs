@@ -125,7 +125,7 @@ fn a_worker_is_online_while_it_answers_at_whichever_coordinator() {
 fn only_enrolled_machines_have_sessions_and_each_has_one() {
     let cluster = Cluster::founded();
     let leader = cluster.members[cluster.leader()].grpc.clone();
-    let (owner, owner_id) = cluster.account(0);
+    let ((owner, owner_id), (other, _)) = (cluster.account(0), cluster.account(0));
     let machine = Signer::generate().unwrap();
     cluster.runtime.block_on(async {
         let refused = Session::open(&leader, claim(&cluster, &machine), None).await.err().unwrap();
@@ -136,10 +136,12 @@ fn only_enrolled_machines_have_sessions_and_each_has_one() {
         assert_eq!(Session::open(&leader, forged, None).await.err().unwrap().code(), Code::Unauthenticated);
         let refused = Session::open(&leader, claim(&cluster, &owner), None).await.err().unwrap();
         assert!(refused.message().contains("forbidden"), "{refused:?}");
-        let stranger = Signer::generate().unwrap();
-        let unfit = enrolment(&cluster, &stranger, &owner_id, &machine);
+        let unfit = enrolment(&cluster, &other, &owner_id, &machine);
         let refused = Session::open(&leader, claim(&cluster, &machine), Some(unfit)).await.err().unwrap();
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+        let stranger = enrolment(&cluster, &Signer::generate().unwrap(), &owner_id, &machine);
+        let refused = Session::open(&leader, claim(&cluster, &machine), Some(stranger)).await.err().unwrap();
+        assert!(refused.message().contains("unknown_signer"), "{refused:?}");
 
         let enrolment = enrolment(&cluster, &owner, &owner_id, &machine);
         let mut first = Session::open(&leader, claim(&cluster, &machine), Some(enrolment.clone())).await.unwrap();
