@@ -109,6 +109,8 @@ struct PeerActor {
     /// Where frames go while a stream stands.
     frames: Option<Frames>,
     pause: Duration,
+    /// Whether the log has said that the other one does not know this one.
+    strange: bool,
 }
 
 /// Where frames wait for the network.
@@ -173,7 +175,7 @@ fn start(
 ) -> Addr<PeerActor> {
     PeerActor::start_in_arbiter(arbiter, move |ctx: &mut Context<PeerActor>| {
         ctx.set_mailbox_capacity(MAILBOX);
-        PeerActor { to, links, live, replica, frames: None, pause: PAUSE_LEAST }
+        PeerActor { to, links, live, replica, frames: None, pause: PAUSE_LEAST, strange: false }
     })
 }
 
@@ -204,6 +206,7 @@ impl PeerActor {
         tracing::debug!(peer = self.to.id, "linked");
         self.frames = Some(frames);
         self.pause = PAUSE_LEAST;
+        self.strange = false;
         let listening = listen(acks, self.live.clone(), self.to.id);
         ctx.spawn(listening.into_actor(self).map(|broken, link, ctx| link.broken(&broken, ctx)));
     }
@@ -212,6 +215,15 @@ impl PeerActor {
         if let Some(why) = *refusal {
             // If the replica's mailbox is full, the next attempt tells it.
             let _ = self.replica.try_send(Refused { by: self.to.id, why });
+            if matches!(why, PeerRefusal::Stranger { .. }) && !std::mem::replace(&mut self.strange, true) {
+                let advice =
+                    "it is introduced when somebody leads whom it knows; if nobody leads, start it with --introduce";
+                tracing::warn!(
+                    peer = self.to.id,
+                    advice,
+                    "a coordinator refuses this one, which its log does not name"
+                );
+            }
         }
         if self.frames.take().is_some() {
             tracing::info!(peer = self.to.id, why, "the link broke");
