@@ -1,12 +1,12 @@
-//! Times the reference on one core: `cargo run --release -p matrixai-kernels --example time -- fgemm 512 512 512 1 0`.
-//! Without arguments, a table of sizes. Times are the process's CPU time where Linux tells it (in steps of 10 ms, so
+//! Times the reference or a fast path on one core: `cargo run --release -p matrixai-kernels --example time -- avx2 fgemm
+//! 512 512 512 1 0`. With a path alone, or nothing (`reference`), a table of sizes. Times are the process's CPU time where Linux tells it (in steps of 10 ms, so
 //! each workload is repeated for a second), else wall time.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;
 use std::time::Instant;
 
-use matrixai_kernels::{Compute, Pace, Reference, Stopped};
+use matrixai_kernels::{Compute, Fast, Pace, Reference, Stopped};
 use matrixai_protocol::drilling::{Kernel, Workload};
 
 /// Remembers the longest time between ticks.
@@ -27,7 +27,14 @@ impl Pace for Gaps {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [kernel, params @ ..] = arguments.as_slice() {
+    let path = arguments.first().map_or("reference", String::as_str);
+    let fast = Fast::available(1).into_iter().find(|fast| fast.name() == path);
+    let compute: &dyn Compute = match &fast {
+        Some(fast) => fast,
+        None => &Reference,
+    };
+    let time = |kernel, params: &[u32]| time(compute, kernel, params);
+    if let [_, kernel, params @ ..] = arguments.as_slice() {
         let params: Vec<u32> = params.iter().map(|p| p.parse().unwrap()).collect();
         return time(Kernel::parse(kernel).unwrap(), &params);
     }
@@ -44,7 +51,7 @@ fn main() {
     }
 }
 
-fn time(kernel: Kernel, params: &[u32]) {
+fn time(compute: &dyn Compute, kernel: Kernel, params: &[u32]) {
     let mut all = [0; 8];
     all[..params.len()].copy_from_slice(params);
     let workload = Workload::new(kernel, all).unwrap();
@@ -54,7 +61,7 @@ fn time(kernel: Kernel, params: &[u32]) {
     let mut gaps = Gaps { last: start, ticks: 0, longest_us: 0 };
     while cpu() < begin + 1000.0 {
         gaps = Gaps { last: Instant::now(), ticks: 0, longest_us: gaps.longest_us };
-        Reference.run(&workload, &[7; 32], &mut gaps).unwrap();
+        compute.run(&workload, &[7; 32], &mut gaps).unwrap();
         runs += 1;
     }
     let ms = (cpu() - begin) / f64::from(runs);

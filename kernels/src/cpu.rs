@@ -10,6 +10,8 @@ use matrixai_protocol::drilling::{Kernel, Workload};
 
 use crate::pace::{Pace, Pacer, Stopped};
 
+pub(crate) use qmlp::activate;
+
 /// Row digests of a workload, in order.
 pub(crate) fn rows(workload: &Workload, seed: &[u8; 32], pace: &mut dyn Pace) -> Result<Vec<u64>, Stopped> {
     let key = Workload::key(&workload.header(seed));

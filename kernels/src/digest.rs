@@ -12,6 +12,11 @@ pub fn of_floats(row: u64, column: u64, values: &[f32]) -> u64 {
     sum(row, column, values.iter().map(|v| v.to_bits()))
 }
 
+/// Part of a row digest of 32-bit patterns from `column` on.
+pub(crate) fn of_words(row: u64, column: u64, values: &[u32]) -> u64 {
+    sum(row, column, values.iter().copied())
+}
+
 /// Part of a row digest of i32 values from `column` on.
 #[must_use]
 pub fn of_ints(row: u64, column: u64, values: &[i32]) -> u64 {

@@ -1,15 +1,16 @@
 //! The drilling kernels (§1.5 of the protocols): what a machine computes to show its speed.
 //!
-//! `cpu` holds the reference of each: it *defines* the answer. A faster implementation is another `Compute`, must give
-//! the same bits as the reference on the known answers (`selftest`), and is switched off where it does not: a fast
-//! wrong answer costs its quorum the credit.
+//! `cpu` holds the reference of each: it *defines* the answer. A faster implementation (`fast`) is another `Compute`,
+//! must give the same bits as the reference on the known answers (`selftest`), and is switched off where it does not
+//! (`Chosen`): a fast wrong answer costs its quorum the credit.
 //!
-//! Absent: network, async, threads of our own, clocks. Whoever calls brings a `Pace`, which is asked every millisecond
-//! or two whether to go on: limits on CPU use and withdrawal of a unit both act there.
-#![forbid(unsafe_code)]
-
+//! Absent: network, async, clocks, threads beyond the end of a call. Whoever calls brings a `Pace`, which is asked every
+//! millisecond or two whether to go on: limits on CPU use and withdrawal of a unit both act there. `unsafe` is in
+//! `fast::isa` alone: calls of instructions that were detected, loads and stores.
+mod chosen;
 mod cpu;
 pub mod digest;
+mod fast;
 mod fill;
 mod pace;
 mod selftest;
@@ -17,12 +18,14 @@ mod selftest;
 use matrixai_protocol::Hash;
 use matrixai_protocol::drilling::{Workload, digest};
 
+pub use chosen::{Chosen, Trial};
+pub use fast::Fast;
 pub use pace::{Pace, Stopped, Unpaced};
 pub use selftest::{selftest, selftest_of};
 
 /// An implementation of all kernels.
-pub trait Compute {
-    /// Name for logs and figures, e.g. "cpu".
+pub trait Compute: Send + Sync {
+    /// Name for logs and figures, e.g. "avx2".
     fn name(&self) -> &'static str;
 
     /// Digest of the workload under the seed (§1.4). `pace` is ticked at least about every 2 ms of work on a full core.
@@ -48,7 +51,7 @@ impl Reference {
 
 impl Compute for Reference {
     fn name(&self) -> &'static str {
-        "cpu"
+        "reference"
     }
 
     fn run(&self, workload: &Workload, seed: &[u8; 32], pace: &mut dyn Pace) -> Result<Hash, Stopped> {

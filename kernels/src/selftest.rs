@@ -1,10 +1,11 @@
-//! Known answers of every kernel (§1.6), run at each start of a worker: an implementation that misses one is not used.
+//! Known answers of every kernel, run at each start of a worker: an implementation that misses one is not used. Those
+//! published (§1.6) are tiny, so there are some of our own, of shapes that fill no block of any implementation evenly.
 
 use matrixai_protocol::drilling::{Kernel, Workload};
 
 use crate::{Compute, Reference, Unpaced};
 
-/// A published answer: seed 00 01 … 1f.
+/// An answer: seed 00 01 … 1f.
 struct KnownAnswer {
     kernel: Kernel,
     params: [u32; 8],
@@ -15,7 +16,7 @@ struct KnownAnswer {
     digest: &'static str,
 }
 
-const KNOWN_ANSWERS: [KnownAnswer; 5] = [
+const KNOWN_ANSWERS: [KnownAnswer; 10] = [
     KnownAnswer {
         kernel: Kernel::Igemm,
         params: [64, 64, 64, 1, 0, 0, 0, 0],
@@ -50,6 +51,41 @@ const KNOWN_ANSWERS: [KnownAnswer; 5] = [
         #[cfg(test)]
         row: 0xa4d3_f9ee_28d4_b736,
         digest: "1b52b21d263f1a2d3f6a983f524d4abe8d719b6dc57ecb9797fec315a6434a53",
+    },
+    KnownAnswer {
+        kernel: Kernel::Igemm,
+        params: [101, 300, 1100, 1, 0, 0, 0, 0],
+        #[cfg(test)]
+        row: 0x3d69_3fb8_3343_8931,
+        digest: "c2447e9364a8e2502cd6bae7d2080c9b04b7ea27085f350c25caea8a0933c706",
+    },
+    KnownAnswer {
+        kernel: Kernel::Fgemm,
+        params: [7, 300, 300, 2, 0, 0, 0, 0],
+        #[cfg(test)]
+        row: 0xbd5b_e7e5_bed1_ce05,
+        digest: "5166d35475630f22da1a7beec1e60fe091cb6a99567bbd6db863f6f7d809777e",
+    },
+    KnownAnswer {
+        kernel: Kernel::Fgemm,
+        params: [7, 300, 300, 2, 1, 0, 0, 0],
+        #[cfg(test)]
+        row: 0x16e3_5ac9_58a7_db7f,
+        digest: "e632b2b05b1ab19cd92b52ef1b168526c93bf37bb0b3afd873c88f7acfb247d0",
+    },
+    KnownAnswer {
+        kernel: Kernel::Memwalk,
+        params: [13, 6, 3, 0, 0, 0, 0, 0],
+        #[cfg(test)]
+        row: 0x5564_7c9e_98fe_95c0,
+        digest: "8e9e06affea37e48a2df94e58fa770abd667021c077a0a3a6c02c76ee6270db5",
+    },
+    KnownAnswer {
+        kernel: Kernel::Qmlp,
+        params: [99, 530, 2, 9, 0, 0, 0, 0],
+        #[cfg(test)]
+        row: 0x0501_751e_2dcf_17d3,
+        digest: "762edffdc014d8439b4232d0629a16ca2c2e9db6078bcfb2f8f7e447e9eebed0",
     },
 ];
 

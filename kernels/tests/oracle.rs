@@ -2,7 +2,7 @@
 //! element at a time. What must fail is here too: arithmetic that is nearly right.
 #![allow(clippy::unwrap_used)]
 
-use matrixai_kernels::{Compute as _, Pace, Reference, Stopped, Unpaced, selftest};
+use matrixai_kernels::{Compute as _, Fast, Pace, Reference, Stopped, Unpaced, selftest};
 use matrixai_protocol::drilling::{Kernel, Workload, digest, row_digest};
 use matrixai_protocol::philox::{GOLDEN, Philox, mix64};
 
@@ -138,8 +138,11 @@ fn check(workload: &Workload, expect: &[u64]) {
     let rows = Reference.rows(workload, &SEED, &mut Unpaced).unwrap();
     assert_eq!(rows, expect, "{workload:?}");
     assert_eq!(rows.len() as u64, workload.rows());
-    let result = Reference.run(workload, &SEED, &mut Unpaced).unwrap();
-    assert_eq!(result, digest(&workload.header(&SEED), expect));
+    let expect = digest(&workload.header(&SEED), expect);
+    assert_eq!(Reference.run(workload, &SEED, &mut Unpaced).unwrap(), expect);
+    for fast in [1, 3].into_iter().flat_map(Fast::available) {
+        assert_eq!(fast.run(workload, &SEED, &mut Unpaced).unwrap(), expect, "{workload:?} by {}", fast.name());
+    }
 }
 
 /// (m, n, k, T): around every tile and block, several products, and single rows and columns.

@@ -37,6 +37,7 @@ use compute::Compute;
 use coordinators::{Backoff, Coordinators};
 use identity::{Folder, machine_id, parse_hash};
 use journal::Journal;
+use matrixai_kernels::Chosen;
 use matrixai_protocol::{Hash, drilling::Kernel};
 use matrixai_transport::{Certificates, Dialer};
 use run::{Env, Runners};
@@ -152,7 +153,7 @@ async fn work(config: Config, ready: impl FnOnce(&Ready) -> io::Result<()>, stop
         set_limit(&data, config.cpu_limit)?;
     }
     let signer = folder.machine_key()?;
-    let disabled = failing_kernels();
+    let kernels = tested_kernels();
     let (journal, mut journal_closed) = Journal::open(&data.join("journal"))?;
     journal.prune()?;
     let journal = Arc::new(journal);
@@ -179,8 +180,8 @@ async fn work(config: Config, ready: impl FnOnce(&Ready) -> io::Result<()>, stop
     let artifacts = Artifacts::new(cache, Arc::clone(&coordinators), Arc::clone(&sealer), patience);
     let env = Arc::new(Env {
         compute,
-        kernels: Arc::new(matrixai_kernels::Reference),
-        disabled,
+        disabled: kernels.disabled(),
+        kernels: Arc::new(kernels),
         ram_bytes: inventory.ram_bytes,
         artifacts,
         journal: Arc::clone(&journal),
@@ -219,14 +220,20 @@ async fn work(config: Config, ready: impl FnOnce(&Ready) -> io::Result<()>, stop
     Ok(())
 }
 
-/// Runs the known answers of all kernels and names those that miss one.
-fn failing_kernels() -> Vec<Kernel> {
-    let failing: Vec<Kernel> =
-        matrixai_kernels::selftest().into_iter().filter(|(_, right)| !right).map(|(kernel, _)| kernel).collect();
-    for kernel in &failing {
-        tracing::error!(%kernel, "this kernel missed its known answers on this machine and is not used");
+/// Runs the known answers of all kernels on every path of this processor and says what will not be used. One thread: the
+/// limit on computing is a share of one core.
+fn tested_kernels() -> Chosen {
+    let chosen = Chosen::new(1);
+    for trial in chosen.trials().iter().filter(|trial| !trial.right) {
+        tracing::error!(kernel = %trial.kernel, path = trial.path, "missed its known answers on this machine and is not used");
     }
-    failing
+    for kernel in Kernel::ALL {
+        match chosen.of(kernel) {
+            Some(path) => tracing::info!(%kernel, path = path.name(), "drilling will be computed by"),
+            None => tracing::error!(%kernel, "no path of this machine knows the answers: this kernel is disabled"),
+        }
+    }
+    chosen
 }
 
 fn check_pinned(wanted: &str, found: Option<&Hash>, who: &str) -> Result<(), Error> {

@@ -49,7 +49,7 @@ pub(super) fn rows(
 
 /// Requantisation and leaky ReLU. `sum` plus the rounding term stays within i32 for widths and shifts in range.
 #[inline]
-fn activate(sum: i32, shift: u32) -> i8 {
+pub(crate) fn activate(sum: i32, shift: u32) -> i8 {
     let value = (sum.wrapping_add(1 << (shift - 1)) >> shift).clamp(-127, 127);
     (if value < 0 { value >> 2 } else { value }) as i8
 }

@@ -1,0 +1,49 @@
+//! K1 `igemm`: see the reference for what it is, `product` for how it is blocked.
+
+use super::isa::{Arithmetic, Isa};
+use super::product::{Layout, fill_bytes, products_at_once};
+use super::team::Team;
+use crate::fill::Tensor;
+use crate::pace::Stopped;
+
+pub(super) fn rows<I: Isa>(
+    isa: I,
+    key: [u32; 2],
+    (m, n, k): (usize, usize, usize),
+    times: u32,
+    team: &mut Team<'_>,
+) -> Result<Vec<u64>, Stopped> {
+    let layout = Layout::<I>::new(Arithmetic::Bytes, k);
+    let b_words = layout.b_words(n);
+    let together = products_at_once(b_words, team.threads());
+    let mut digests = vec![0u64; m * times as usize];
+    let mut b = Vec::new();
+    for (digests, first) in digests.chunks_mut(m * together).zip((0..times).step_by(together)) {
+        let products = digests.len() / m;
+        b.resize(products * b_words, 0);
+        let panels = b.chunks_mut(b_words).zip(first..).flat_map(|(b, t)| {
+            b.chunks_mut(layout.b_panel()).zip((0..n).step_by(I::COLUMNS)).map(move |(panel, at)| (t, at, panel))
+        });
+        team.each(panels, Vec::new, |rows, (t, at, panel), pacer| {
+            rows.resize(I::COLUMNS.min(n - at) * k, 0);
+            fill_bytes(isa, &Tensor::new(key, 1, t), (at * k) as u64, rows, pacer)?;
+            layout.pack_b_bytes(rows, panel);
+            Ok(())
+        })?;
+        let height = Layout::<I>::block_rows(m * products, team.threads());
+        let blocks = digests.chunks_mut(m).zip(b.chunks(b_words)).zip(first..).flat_map(|((digests, b), t)| {
+            digests.chunks_mut(height).zip((0..m).step_by(height)).map(move |(digests, at)| (t, at, b, digests))
+        });
+        let room = || (Vec::new(), Vec::new(), Vec::new());
+        team.each(blocks, room, |(rows, a, c), (t, at, b, digests), pacer| {
+            rows.resize(digests.len() * k, 0);
+            fill_bytes(isa, &Tensor::new(key, 0, t), (at * k) as u64, rows, pacer)?;
+            layout.pack_a_bytes(rows, a);
+            let row = u64::from(t) * m as u64 + at as u64;
+            layout.multiply(isa, (a, digests.len()), (b, n), c, pacer, |group, pacer| {
+                group.digest(isa, row, digests, pacer)
+            })
+        })?;
+    }
+    Ok(digests)
+}
