@@ -477,6 +477,40 @@ pub(crate) enum DrillVerb {
         #[arg(long, default_value_t = 0)]
         interval_ms: u64,
     },
+    /// Compute a unit on this machine and print its digest; needs no cluster.
+    Digest {
+        /// igemm, fgemm, memwalk or qmlp.
+        kernel: String,
+        /// The kernel's parameters, separated by commas.
+        #[arg(long, value_delimiter = ',')]
+        params: Vec<u32>,
+        /// 64 hex digits.
+        #[arg(long)]
+        seed: String,
+        #[arg(long, value_enum, default_value_t = Device::Cpu)]
+        device: Device,
+        /// 0: one for each core.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
+    /// Measure the kernels on this machine beside its peak; needs no cluster.
+    Bench {
+        /// Runs of which the median is taken.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Threads of the second measurement, the first being on one; 0: one for each core.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
+}
+
+/// What computes a digest.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Device {
+    /// The definition of the answer, on one thread.
+    Reference,
+    /// The fastest path of this processor that knows its answers.
+    Cpu,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 mod bytes;
 mod fgemm;
 mod igemm;
-mod memwalk;
+pub(crate) mod memwalk;
 mod qmlp;
 
 use matrixai_protocol::drilling::{Kernel, Workload};

@@ -6,16 +6,19 @@
 mod fgemm;
 mod igemm;
 mod isa;
+mod memwalk;
 mod product;
 mod qmlp;
+mod rehearsal;
 mod team;
 
 use matrixai_protocol::Hash;
 use matrixai_protocol::drilling::{Kernel, Workload, digest};
 
+use crate::Compute;
 use crate::pace::{Pace, Stopped};
-use crate::{Compute, Reference};
 use isa::Isa;
+pub use rehearsal::Rehearsal;
 use team::Team;
 
 /// A set of instructions that this processor has.
@@ -69,7 +72,7 @@ fn rows<I: Isa>(isa: I, workload: &Workload, seed: &[u8; 32], team: &mut Team<'_
     match workload.kernel() {
         Kernel::Igemm => igemm::rows(isa, key, (size(a), size(b), size(c)), d, team),
         Kernel::Fgemm => fgemm::rows(isa, key, (size(a), size(b), size(c)), (d, e == 1), team),
-        Kernel::Memwalk => Reference.rows(workload, seed, team.pace()),
+        Kernel::Memwalk => memwalk::rows(key, (a, b, c), team),
         Kernel::Qmlp => qmlp::rows(isa, key, (size(a), size(b)), (c, d), team),
     }
 }

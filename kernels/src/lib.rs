@@ -19,7 +19,7 @@ use matrixai_protocol::Hash;
 use matrixai_protocol::drilling::{Workload, digest};
 
 pub use chosen::{Chosen, Trial};
-pub use fast::Fast;
+pub use fast::{Fast, Rehearsal};
 pub use pace::{Pace, Stopped, Unpaced};
 pub use selftest::{selftest, selftest_of};
 

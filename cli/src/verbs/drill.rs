@@ -1,4 +1,6 @@
-//! Drilling: what was published, who drew it, what was decided.
+//! Drilling: what was published, who drew it, what was decided; and the kernels on this machine.
+
+mod local;
 
 use super::{Desk, admin};
 use crate::{
@@ -18,6 +20,10 @@ pub(crate) async fn run(desk: &Desk, verb: DrillVerb) -> Result<()> {
     match verb {
         DrillVerb::Status { units } => status(desk, units).await,
         DrillVerb::Explain { unit } => explain(desk, &unit).await,
+        DrillVerb::Digest { kernel, params, seed, device, threads } => {
+            local::digest(desk.format, (&kernel, &params), &seed, device, threads)
+        }
+        DrillVerb::Bench { rounds, threads } => local::bench(desk.format, rounds, threads),
         DrillVerb::Publish { kernel, params, units, redundancy, interval_ms } => {
             let campaign = campaign(&kernel, &params, units, redundancy, interval_ms)?;
             // Where one admin is enough the campaign's own command answers its id; otherwise it takes a proposal.

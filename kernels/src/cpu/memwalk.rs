@@ -15,7 +15,7 @@ use matrixai_protocol::philox::{GOLDEN, mix64};
 use crate::pace::{OPS_PER_MIX, OPS_PER_RANDOM_READ, Pacer, Stopped};
 
 /// Lanes that walk side by side.
-const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 /// Steps between writes; divides every block, which is a power of two of at least 128 words.
 const STEPS: usize = 16;
 
@@ -27,7 +27,9 @@ pub(super) fn rows(key: [u32; 2], p: u32, q: u32, rounds: u32, pacer: &mut Pacer
     let block = words >> q;
     let mut table = vec![0u64; words];
     let mut next = vec![0u64; words];
-    first_table(key, &mut table, block, pacer)?;
+    for (group, out) in table.chunks_mut(GROUP * block).enumerate() {
+        first_table(key, out, block, group, pacer)?;
+    }
     for round in 1..=u64::from(rounds) {
         for (group, out) in next.chunks_mut(GROUP * block).enumerate() {
             walk(&table, out, block, group, round, pacer)?;
@@ -37,20 +39,24 @@ pub(super) fn rows(key: [u32; 2], p: u32, q: u32, rounds: u32, pacer: &mut Pacer
     Ok(table.chunks_exact(block).map(|lane| lane[block - 1]).collect())
 }
 
-fn first_table(key: [u32; 2], table: &mut [u64], block: usize, pacer: &mut Pacer<'_>) -> Result<(), Stopped> {
+/// Makes one group's part of the first table.
+pub(crate) fn first_table(
+    key: [u32; 2],
+    out: &mut [u64],
+    block: usize,
+    group: usize,
+    pacer: &mut Pacer<'_>,
+) -> Result<(), Stopped> {
     let key = u64::from(key[1]) << 32 | u64::from(key[0]);
-    for (group, out) in table.chunks_mut(GROUP * block).enumerate() {
-        // One G early, so that the first word is a step like the others.
-        let mut lanes = lanes(group, |lane| (key ^ lane.wrapping_add(1).wrapping_mul(GOLDEN)).wrapping_sub(GOLDEN));
-        advance(&mut lanes, out, block, OPS_PER_MIX, pacer, |lanes| {
-            lanes.iter_mut().for_each(|w| *w = mix64(w.wrapping_add(GOLDEN)));
-        })?;
-    }
-    Ok(())
+    // One G early, so that the first word is a step like the others.
+    let mut lanes = lanes(group, |lane| (key ^ lane.wrapping_add(1).wrapping_mul(GOLDEN)).wrapping_sub(GOLDEN));
+    advance(&mut lanes, out, block, OPS_PER_MIX, pacer, |lanes| {
+        lanes.iter_mut().for_each(|w| *w = mix64(w.wrapping_add(GOLDEN)));
+    })
 }
 
 /// Walks one round of one group, reading `table` and writing the group's part of the next.
-fn walk(
+pub(crate) fn walk(
     table: &[u64],
     out: &mut [u64],
     block: usize,

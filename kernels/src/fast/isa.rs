@@ -63,4 +63,8 @@ pub(super) trait Isa: Copy + Send + Sync + 'static {
 
     /// Adds a strip's products to C, whose rows are as many as those of A's panels.
     fn multiply(self, arithmetic: Arithmetic, strip: &Strip<'_>, c: &mut [u32]);
+
+    /// `steps` times what a product does with one word of A and a panel's row of B for every row of a tile, in
+    /// registers alone; returns the operations.
+    fn peak(self, arithmetic: Arithmetic, steps: u64) -> u64;
 }

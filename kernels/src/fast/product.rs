@@ -56,7 +56,7 @@ impl<I: Isa> Layout<I> {
     }
 
     /// Words of A packed from that many rows.
-    fn a_words(&self, rows: usize) -> usize {
+    pub(super) fn a_words(&self, rows: usize) -> usize {
         rows.div_ceil(I::ROWS) * self.a_panel()
     }
 

@@ -24,10 +24,6 @@ impl<'p> Team<'p> {
         self.threads
     }
 
-    pub(super) fn pace(&mut self) -> &mut dyn Pace {
-        self.pace
-    }
-
     /// Does `work` on every item, each thread with scratch room of its own.
     pub(super) fn each<T: Send, R>(
         &mut self,
