@@ -51,6 +51,11 @@ pub(crate) enum AccountVerb {
         #[arg(long)]
         open: bool,
     },
+    /// Unmake money of the account, for good.
+    Burn {
+        /// MAI.
+        amount: String,
+    },
     /// Pay many accounts at once: all of them or none.
     Pay {
         /// A line for each: account id, MAI, and a memo if there is one, separated by commas. Empty lines and those that

@@ -36,6 +36,10 @@ pub(crate) async fn run(desk: &Desk, verb: AccountVerb) -> Result<()> {
             let transfer = v1::Transfer { to: convert::id(&to)?, amount, memo, open };
             desk.submit(Kind::Transfer(transfer), "transferred").await
         }
+        AccountVerb::Burn { amount } => {
+            let burn = v1::BurnFunds { amount: parse_mai(&amount)?.to_string() };
+            desk.submit(Kind::BurnFunds(burn), "burned").await
+        }
         AccountVerb::Pay { file, open } => pay::run(desk, &file, open).await,
         AccountVerb::Hold { to, amount, duration_s, memo } => holds::place(desk, &to, &amount, duration_s, memo).await,
         AccountVerb::Post { hold, amount } => holds::post(desk, &hold, amount).await,

@@ -92,6 +92,8 @@ pub enum Command {
     AgreementStarted(AgreementStarted),
     /// 64.
     RenewAgreement(RenewAgreement),
+    /// 65.
+    BurnFunds(BurnFunds),
 }
 
 impl Command {
@@ -136,6 +138,7 @@ impl Command {
             Command::SetPayout(_) => 62,
             Command::AgreementStarted(_) => 63,
             Command::RenewAgreement(_) => 64,
+            Command::BurnFunds(_) => 65,
         }
     }
 }
@@ -549,6 +552,13 @@ pub struct RenewAgreement {
     pub agreement: AgreementId,
     /// For how much longer, seconds.
     pub duration_s: u64,
+}
+
+/// Unmakes money of the signer's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BurnFunds {
+    /// How much.
+    pub amount: Money,
 }
 
 /// Another key signs for the signer's account.

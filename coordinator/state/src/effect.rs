@@ -70,7 +70,7 @@ pub enum Cause {
     Issue,
     /// Burned by the admins out of the issuer's account.
     Redeem,
-    /// The share of a fee that is burned.
+    /// The share of a fee that is burned, or what an account burned of its own.
     Burn,
     /// Paid by the admins out of a budget.
     Grant,

@@ -32,7 +32,7 @@ use crate::{
     leases::QueueRow,
     ledger::{
         self, FaucetRow, HoldRow,
-        supply::{ExternalRow, Supply},
+        supply::{self, ExternalRow, Supply},
         two_phase::{self, HeldTransfer, NewHold},
     },
     limits::{Limits, RateRow},
@@ -419,6 +419,7 @@ impl State {
             Command::RotateKey(c) => keys::rotate(self, ctx, account()?, &c),
             Command::RecoverAccount(c) => keys::recover(self, ctx, &c),
             Command::SetPayout(c) => keys::set_payout(self, ctx, account()?, &c),
+            Command::BurnFunds(c) => supply::burn_own(self, ctx, account()?, &c),
         })
     }
 }

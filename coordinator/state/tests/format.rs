@@ -56,6 +56,7 @@ const COMMANDS: &[&str] = &[
     "payout to=bob",
     "begin agreement=a",
     "renew agreement=a for=7200",
+    "burn amount=5MAI",
 ];
 
 /// One of each action, in order of number.

@@ -28,6 +28,7 @@ const SIGNERS: &[&str] = &[
 const SHAPES: &[&str] = &[
     "create_account",
     "faucet amount=P",
+    "burn amount=P",
     "transfer to=A amount=P",
     "transfer to=A amount=P",
     "enrol machine=M",

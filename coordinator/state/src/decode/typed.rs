@@ -5,7 +5,7 @@ use crate::{
     accounts::AccountRole,
     admin::Action,
     command::{
-        AgreementStarted, AnnounceRules, Approve, AttestRoot, Beat, BeatShare, CancelJob, CancelOrder, Command,
+        AgreementStarted, AnnounceRules, Approve, AttestRoot, Beat, BeatShare, BurnFunds, CancelJob, CancelOrder, Command,
         CommitUnit, CreateAccount, EndAgreement, EnrolMachine, FailureReason, FaucetDraw, HoldFunds, MachineLost,
         MachineOnline, MakeOffer, PostHold, Propose, PublishCampaign, RecoverAccount, RenewAgreement, RevealUnit,
         RevokeMachine, RotateKey, RoundReduced, SegmentReplayed, SetPayout, SubmitTraining, TaskDone, TaskFailed,
@@ -162,6 +162,7 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             agreement: AgreementId(array("agreement", &c.agreement)?),
             duration_s: c.duration_s,
         }),
+        Kind::BurnFunds(c) => Command::BurnFunds(BurnFunds { amount: money("amount", &c.amount)? }),
         Kind::Beat(c) => Command::Beat(beat(c)?),
         Kind::MachineOnline(c) => Command::MachineOnline(MachineOnline {
             machine: MachineId(array("machine", &c.machine)?),

@@ -1,12 +1,13 @@
 //! Where money comes from and ends: the faucet, an epoch's emission, what admins issue and redeem, the burned share of
-//! fees; and what admins pay out of the budgets.
+//! fees, what accounts burn of their own; and what admins pay out of the budgets.
 //!
-//! minted = from the faucet + emitted + issued, and burned = redeemed + burned fees. What is emitted is a formula of the
+//! minted = from the faucet + emitted + issued, and burned = redeemed + burned fees + burned by accounts. What is emitted is a formula of the
 //! epoch (`economy.rs`), the rest has limits in genesis, so all money together stays below [`Money::MAX`].
 
 use super::{Change, Reference, balance, change};
 use crate::{
     accounts::AccountRole,
+    command::BurnFunds,
     context::{About, Context},
     economy::{Economy, WHOLE_BP},
     effect::{Cause, Memo},
@@ -14,7 +15,7 @@ use crate::{
     invariants::ensure,
     limits,
     money::Money,
-    outcome::Refusal,
+    outcome::{Outcome, Refusal},
     state::State,
 };
 use matrixai_protocol::sha256;
@@ -239,6 +240,20 @@ pub(super) fn faucet(state: &mut State, ctx: &mut Context, to: AccountId, amount
     supply.from_faucet = supply.from_faucet.checked_add(amount).expect("the faucet's total limits what it gives");
     let about = About { cause: Cause::Faucet, counterparty: Some(AccountId::FAUCET), reference: None, memo: None };
     mint(state, ctx, to, amount, about);
+}
+
+/// An account burns money of its own: refused if it is none, or more than it has above what every account must keep.
+pub(crate) fn burn_own(state: &mut State, ctx: &mut Context, account: AccountId, cmd: &BurnFunds) -> Outcome {
+    if cmd.amount.is_zero() {
+        return Refusal::ZeroAmount.into();
+    }
+    if limits::spendable(state, account) < cmd.amount {
+        return Refusal::InsufficientFunds.into();
+    }
+    let about = About { cause: Cause::Burn, counterparty: Some(AccountId::BURN), reference: None, memo: None };
+    burn(state, ctx, account, cmd.amount, about);
+    ctx.event("economy.burned", account, format!("Account {account} burned {} minor units.", cmd.amount));
+    Outcome::DONE
 }
 
 /// Burns the share of a fee that genesis says, out of the treasury, which was just paid the fee.

@@ -29,6 +29,7 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             to: args.get("to").map_or_else(Vec::new, |name| world.account(name).0.to_vec()),
         }),
         "faucet" => Kind::FaucetDraw(v1::FaucetDraw { amount: args.money("amount", "0") }),
+        "burn" => Kind::BurnFunds(v1::BurnFunds { amount: args.money("amount", "0") }),
         "transfer" => Kind::Transfer(v1::Transfer {
             to: world.account(args.need("to")).0.to_vec(),
             amount: args.money("amount", "0"),
