@@ -405,6 +405,10 @@ pub(crate) struct EconomyArgs {
     /// Most MAI that may be issued and not redeemed.
     #[arg(long, requires = "issuer")]
     pub(crate) issue_max: Option<String>,
+    /// Seconds for which what a machine earns under an agreement is locked: a proof of it that is rejected meanwhile gives it
+    /// back to the buyer. 0 pays at the close, at once.
+    #[arg(long, default_value_t = 3_600)]
+    pub(crate) dispute_s: u64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -64,6 +64,7 @@ pub fn genesis(nodes: u64) -> Vec<u8> {
             burn_bp: 2_000,
             issuer: key("issuer", 0).to_vec(),
             issue_max: (300 * MAI).to_string(),
+            dispute_s: 20,
         }),
         ..Default::default()
     }

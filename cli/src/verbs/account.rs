@@ -81,11 +81,12 @@ async fn show(desk: &Desk, account: Option<String>) -> Result<()> {
     output::show(desk.format, &value(&account), || {
         let or = |bytes: &[u8], none: &str| if bytes.is_empty() { none.to_owned() } else { hex::encode(bytes) };
         format!(
-            "account  {}\nrole     {}\nbalance  {} MAI\nheld     {} MAI\nkey      {}\nrecovery {}\nearnings {}",
+            "account  {}\nrole     {}\nbalance  {} MAI\nheld     {} MAI\nlocked   {} MAI earned and not paid yet\nkey      {}\nrecovery {}\nearnings {}",
             hex::encode(&account.id),
             account.role,
             wire_mai(&account.balance),
             wire_mai(&account.held),
+            wire_mai(&account.locked),
             or(&account.key, "none"),
             or(&account.recovery_key, "no key"),
             or(&account.payout, "to itself")
@@ -101,6 +102,7 @@ pub(crate) fn value(account: &v1::Account) -> Value {
         "role": account.role,
         "balance": wire_mai(&account.balance),
         "held": wire_mai(&account.held),
+        "locked": wire_mai(&account.locked),
         "recovery_key": hex::encode(&account.recovery_key),
         "payout": hex::encode(&account.payout),
     })

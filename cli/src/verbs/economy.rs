@@ -29,6 +29,7 @@ pub(super) fn of_genesis(args: &EconomyArgs) -> Result<Option<v1::Economy>> {
         burn_bp: args.burn_bp,
         issuer: issuer.transpose()?.unwrap_or_default(),
         issue_max: amount(&args.issue_max)?,
+        dispute_s: args.dispute_s,
     };
     Ok((economy != v1::Economy::default()).then_some(economy))
 }
@@ -54,7 +55,7 @@ fn value(economy: &v1::GetEconomyReply) -> Value {
         "campaigns": wire_mai(&economy.campaigns),
         "next_epoch": economy.next_epoch, "next_emission": wire_mai(&economy.next_emission),
         "halving_epochs": economy.halving_epochs, "subsidy_bp": economy.subsidy_bp, "campaign_bp": economy.campaign_bp,
-        "burn_bp": economy.burn_bp,
+        "burn_bp": economy.burn_bp, "dispute_s": economy.dispute_s,
         "external": economy.external.as_ref().map(|external| json!({
             "kind": external.kind, "amount": wire_mai(&external.amount), "account": hex::encode(&external.account),
             "proposal": hex::encode(&external.proposal), "index": external.index, "at_ms": external.at_ms,
@@ -92,6 +93,7 @@ fn text(economy: &v1::GetEconomyReply) -> String {
         row("campaigns", &economy.campaigns, format!("{} basis points of the emission", economy.campaign_bp)),
     ];
     let table = output::table(&["", "MAI", ""], &rows);
+    let table = format!("{table}\nearnings under agreements are locked for {} s", economy.dispute_s);
     match &economy.external {
         None => table,
         Some(external) => format!(

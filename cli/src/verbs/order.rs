@@ -109,7 +109,7 @@ async fn list(desk: &Desk, everybody: bool, all: bool) -> Result<()> {
     output::show(desk.format, &value, || {
         let orders: Vec<Vec<String>> = reply.orders.iter().map(order_row).collect();
         let agreements: Vec<Vec<String>> = reply.agreements.iter().map(agreement_row).collect();
-        let head = ["agreement", "machine", "buyer", "seller", "MAI/h", "online", "earned", "held", "state"];
+        let head = ["agreement", "machine", "buyer", "seller", "MAI/h", "online", "earned", "locked", "held", "state"];
         format!("{}\n{}", output::table(&ORDER_HEAD, &orders), output::table(&head, &agreements))
     });
     Ok(())
@@ -122,6 +122,8 @@ fn agreement_value(agreement: &v1::Agreement) -> Value {
         "buyer": hex::encode(&agreement.buyer), "seller": hex::encode(&agreement.seller),
         "price_per_hour": wire_mai(&agreement.price_per_hour), "held": wire_mai(&agreement.held),
         "earned": wire_mai(&agreement.earned), "fees": wire_mai(&agreement.fees),
+        "paid": wire_mai(&agreement.paid), "locked": wire_mai(&agreement.locked),
+        "returned": wire_mai(&agreement.returned), "pay_ms": agreement.pay_ms,
         "matched_ms": agreement.matched_ms, "end_ms": agreement.end_ms, "closed_ms": agreement.closed_ms,
         "closed": agreement.closed, "fault": agreement.fault, "online_ms": agreement.online_ms,
         "seconds": agreement.duration_s, "started_ms": agreement.started_ms, "again": hex::encode(&agreement.again),
@@ -137,6 +139,7 @@ fn agreement_row(agreement: &v1::Agreement) -> Vec<String> {
         wire_mai(&agreement.price_per_hour),
         format!("{} s", agreement.online_ms / 1_000),
         wire_mai(&agreement.earned),
+        wire_mai(&agreement.locked),
         wire_mai(&agreement.held),
         match (agreement.closed.as_str(), agreement.started_ms) {
             ("", 0) => "has not begun".to_owned(),

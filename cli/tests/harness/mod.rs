@@ -196,7 +196,7 @@ impl Cluster {
             .iter()
             .map(|c| format!("{}@{}@{}", c.text("node_key"), door(&c.text("grpc")), c.text("web")))
             .collect();
-        let mut init = vec!["cluster", "init", "--test", "--beat-ms", "200", "--admin", &admin];
+        let mut init = vec!["cluster", "init", "--test", "--beat-ms", "200", "--dispute-s", "0", "--admin", &admin];
         for node in &nodes {
             init.extend(["--node", node]);
         }

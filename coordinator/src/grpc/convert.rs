@@ -78,6 +78,7 @@ pub(crate) fn account(state: &State, row: &AccountRow) -> v1::Account {
         created_ms: row.created_ms,
         recovery_key: row.recovery_key.as_deref().map(|key| key.to_vec()).unwrap_or_default(),
         payout: state.payout(row.id).map(|id| id.0.to_vec()).unwrap_or_default(),
+        locked: state.locked(row.id).to_string(),
     }
 }
 

@@ -5,11 +5,13 @@
 //! ```
 //! The machine is the buyer's until the agreement's end (`agreements/lasting.rs`), or until one side ends it, or the machine
 //! stays away (`agreements/ending.rs`). Its hold was a part of its order's and covers the whole rent and the fee on it. The
-//! time that counts is that for which the machine was there; it is noted when the machine comes or goes and paid at the
-//! close, the rest goes back or orders another machine. Each agreement has one timer, at the next time that matters to it.
+//! time that counts is that for which the machine was there; it is noted when the machine comes or goes, and earned, locked and
+//! paid (`agreements/pay.rs`). What is not earned at the close goes back or orders another machine. Each agreement has one
+//! timer, at the next time that matters to it.
 
 mod ending;
 mod lasting;
+mod pay;
 
 pub(crate) use ending::{end, machine_gone, on_due};
 pub(crate) use lasting::{begin, machine_lost, machine_online, renew, started};
@@ -52,11 +54,19 @@ pub struct AgreementRow {
     pub fee_bp: u32,
     /// What was set aside for it: the whole rent, and the fee.
     pub held: Money,
-    /// Paid to the seller and charged as a fee; nothing before the close. The rest of `held` went back then, or into the
-    /// order `again`.
+    /// Paid to the seller so far, and charged as a fee on it.
     pub paid: Money,
     /// See `paid`.
     pub fees: Money,
+    /// Earned, and locked on the seller's account. What was neither earned nor charged went back at the close, or into the
+    /// order `again`.
+    pub locked: Money,
+    /// Was locked, and went back to the buyer because a proof of the machine was rejected.
+    pub returned: Money,
+    /// Time that had been earned when it was last locked, ms.
+    pub locked_ms: u64,
+    /// Ledger time at which something of it is paid next, ms; none if nothing will be before the close, or ever.
+    pub pay_ms: Option<u64>,
     /// How long the machine is rented, from its start on, seconds.
     pub duration_s: u64,
     /// How long the machine may stay away, seconds.
@@ -102,9 +112,10 @@ impl AgreementRow {
         self.online_ms.saturating_add(now)
     }
 
-    /// What the seller has earned by then, or was paid at the close.
+    /// What the seller has earned by then, and was not returned.
     pub fn earned(&self, now_ms: u64) -> Money {
-        if self.closed.is_some() { self.paid } else { self.rent(self.earned_ms(now_ms)) }
+        let moved = self.moved();
+        if self.closed.is_some() { moved } else { self.rent(self.earned_ms(now_ms)).max(self.paid) }
     }
 
     /// What so much time costs, ms, as far as there is money for it.
@@ -112,14 +123,19 @@ impl AgreementRow {
         self.price_per_hour.rent_paid(ms).unwrap_or(Money::MAX).at_most(self.held)
     }
 
-    /// The next ledger time at which something happens to it by itself, ms; none after the close.
-    fn due_ms(&self) -> Option<u64> {
+    /// The ledger time at which it is closed unless something happens before, ms; none after the close.
+    fn close_ms(&self) -> Option<u64> {
         if self.closed.is_some() {
             return None;
         }
         let over_ms = if self.started_ms.is_some() { self.end_ms } else { self.start_by_ms };
         let lost_ms = self.away_since_ms.map(|since_ms| after(since_ms, self.away_s));
         Some(lost_ms.map_or(over_ms, |lost_ms| lost_ms.min(over_ms)))
+    }
+
+    /// The next ledger time at which something happens to it by itself, ms.
+    fn due_ms(&self) -> Option<u64> {
+        [self.close_ms(), self.pay_ms].into_iter().flatten().min()
     }
 }
 
@@ -140,9 +156,9 @@ fn after(ms: u64, seconds: u64) -> u64 {
     ms.saturating_add(seconds.saturating_mul(MS_PER_S))
 }
 
-/// Changes a row and moves its timer with it. Nothing for an agreement that does not run.
+/// Changes a row and moves its timer with it.
 fn change(state: &mut State, id: AgreementId, change: impl FnOnce(&mut AgreementRow)) {
-    let Some(row) = state.agreements.get_mut(&id).filter(|row| row.closed.is_none()) else { return };
+    let Some(row) = state.agreements.get_mut(&id) else { return };
     let before = row.due_ms();
     change(row);
     let due = row.due_ms();
@@ -166,6 +182,10 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
         ensure(has, || format!("agreement {} and its machine part ways", row.id))?;
         let dated = row.due_ms().is_some_and(|due_ms| state.timers.contains(&(due_ms, Timer::Agreement(row.id))));
         ensure(dated && row.asked.is_some(), || format!("agreement {} never ends", row.id))?;
+    }
+    for row in state.agreements().filter(|row| row.closed.is_some()) {
+        let paid = row.due_ms().map(|due_ms| state.timers.contains(&(due_ms, Timer::Agreement(row.id))));
+        ensure(paid == Some(true) || row.locked.is_zero(), || format!("agreement {} is never paid", row.id))?;
     }
     state.machines().filter(|row| row.agreement.is_some()).try_for_each(|machine| {
         let runs = machine.agreement.and_then(|id| state.agreement(id)).is_some_and(|row| row.closed.is_none());

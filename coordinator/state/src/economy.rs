@@ -1,4 +1,5 @@
-//! The economy that a cluster is founded with: what it emits and when, who gets it, what is burned, and what may be issued.
+//! The economy that a cluster is founded with: what it emits and when, who gets it, what is burned, what may be issued, and
+//! how long earnings are locked.
 //!
 //! Emission halves: epoch e ≥ 1 lies in the period p = ⌊(e − 1) / h⌋ of `halving_epochs` h, and its close emits
 //! E(e) = ⌊E / 2^p⌋ minor units. So all epochs up to e together have emitted
@@ -19,6 +20,8 @@ use matrixai_proto::v1;
 
 /// Longest period between two halvings, epochs: at one a second more than 300 years.
 pub const HALVING_EPOCHS_MAX: u64 = 10_000_000_000;
+/// Longest time for which earnings are locked, seconds: a week.
+pub const DISPUTE_S_MAX: u64 = 604_800;
 /// All of it, in basis points.
 pub(crate) const WHOLE_BP: u32 = 10_000;
 /// Halvings after which no amount has anything left.
@@ -41,6 +44,8 @@ pub struct Economy {
     pub issuer: Option<Key>,
     /// Most that is issued and not redeemed at any time.
     pub issue_max: Money,
+    /// How long what was earned under an agreement may still go back because a proof of the machine is rejected, seconds.
+    pub dispute_s: u64,
 }
 
 impl Economy {
@@ -54,10 +59,12 @@ impl Economy {
             burn_bp: wire.burn_bp,
             issuer: if wire.issuer.is_empty() { None } else { Some(hash("economy.issuer", &wire.issuer)?) },
             issue_max: amount("economy.issue_max", &wire.issue_max)?,
+            dispute_s: wire.dispute_s,
         };
         let shares = u64::from(economy.subsidy_bp).saturating_add(economy.campaign_bp.into());
         in_range("economy.subsidy_bp and campaign_bp together", shares, 0, WHOLE_BP.into())?;
         in_range("economy.burn_bp", economy.burn_bp.into(), 0, WHOLE_BP.into())?;
+        in_range("economy.dispute_s", economy.dispute_s, 0, DISPUTE_S_MAX)?;
         if !economy.emission.is_zero() {
             in_range("economy.halving_epochs", economy.halving_epochs, 1, HALVING_EPOCHS_MAX)?;
         }

@@ -76,6 +76,10 @@ pub enum Cause {
     Grant,
     /// Paid for a machine's time under an agreement.
     PayRent,
+    /// Earned by a machine under an agreement, and locked until it is paid.
+    Earn,
+    /// Was earned and locked, and goes back because a proof of the machine was rejected.
+    PayReturned,
 }
 
 impl Cause {
@@ -99,6 +103,8 @@ impl Cause {
             Cause::Burn => "burn",
             Cause::Grant => "grant",
             Cause::PayRent => "pay_rent",
+            Cause::Earn => "earn",
+            Cause::PayReturned => "pay_returned",
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     accounts::{AccountRole, keys},
     admin::ProposalRow,
-    agreements, drilling,
+    agreements, drilling, earning,
     expiry::Timer,
     ids::AccountId,
     jobs,
@@ -30,6 +30,7 @@ impl State {
         self.open()?;
         drilling::check(self)?;
         agreements::check(self)?;
+        earning::check(self)?;
         jobs::check(self)
     }
 
@@ -44,7 +45,8 @@ impl State {
         supply::check_supply(self)
     }
 
-    /// An account's held money is what remains of its holds; a closed hold has nothing left.
+    /// An account's held money is what remains of its holds, and what it has earned and is locked; a closed hold has nothing
+    /// left.
     fn holds(&self) -> Result<(), String> {
         let mut held = BTreeMap::new();
         for (_, hold) in self.holds.iter() {
@@ -59,9 +61,11 @@ impl State {
             let sum: &mut Money = held.entry(order.buyer).or_default();
             *sum = sum.checked_add(order.money).ok_or("holds overflow")?;
         }
-        for row in self.agreements().filter(|row| row.closed.is_none()) {
-            let sum: &mut Money = held.entry(row.buyer).or_default();
-            *sum = sum.checked_add(row.held).ok_or("holds overflow")?;
+        for row in self.agreements() {
+            for (account, amount) in [(row.buyer, row.on_hold()), (row.seller, row.locked)] {
+                let sum: &mut Money = held.entry(account).or_default();
+                *sum = sum.checked_add(amount).ok_or("holds overflow")?;
+            }
         }
         for hold in self.held_transfers() {
             let sum: &mut Money = held.entry(hold.payer).or_default();

@@ -279,6 +279,7 @@ enum Change {
     /// Hold to balance.
     Release(Money),
     LoseHeld(Money),
+    GainHeld(Money),
 }
 
 /// Changes one account and writes the line of its statement. The caller has checked that the money is there; sums
@@ -297,6 +298,7 @@ fn change_at(state: &mut State, ctx: &mut Context, place: Place, change: Change,
         Change::Hold(amount) => (amount.loss(), amount.gain()),
         Change::Release(amount) => (amount.gain(), amount.loss()),
         Change::LoseHeld(amount) => (0, amount.loss()),
+        Change::GainHeld(amount) => (0, amount.gain()),
     };
     let apply = |money: Money, change: i128| {
         money.units().checked_add_signed(change).and_then(Money::minor).expect("the caller has checked the amounts")

@@ -29,6 +29,7 @@ pub mod command;
 mod context;
 pub mod decode;
 pub mod drilling;
+mod earning;
 pub mod economy;
 pub mod effect;
 mod envelopes;

@@ -74,6 +74,11 @@ impl Money {
         self.0.checked_mul(ms.into()).and_then(|product| product.checked_div(HOUR_MS)).and_then(Money::minor)
     }
 
+    /// The same rounded up: what a part of a rent is paid as soon as more than it was earned. `None` on overflow.
+    pub(crate) fn rent_begun(self, ms: u64) -> Option<Money> {
+        self.0.checked_mul(ms.into()).map(|product| product.div_ceil(HOUR_MS)).and_then(Money::minor)
+    }
+
     /// A fee on this amount in basis points, rounded up: what a hold must cover. `None` on overflow.
     pub fn fee_held(self, basis_points: u32) -> Option<Money> {
         self.0.checked_mul(basis_points.into()).map(|product| product.div_ceil(BASIS)).and_then(Money::minor)

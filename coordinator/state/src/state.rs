@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     decode, drilling,
     drilling::{CampaignRow, UnitRow},
+    earning::Earning,
     effect::{Applied, Memo},
     envelopes,
     expiry::{self, Timer},
@@ -233,6 +234,8 @@ state! {
         agreements: Keyed<AgreementRow>,
         trades: Table<u64, TradeRow, 32>,
         conduct: Table<AccountId, Conduct>,
+        // What machines are earning, or have earned and not been paid yet.
+        earning: Table<(AccountId, MachineId, Earning), (), 64>,
         // Idempotency and time.
         windows: Windows,
         rates: Table<Key, RateRow>,

@@ -39,6 +39,7 @@ fn each_mistake_is_named() {
         ("economy.halving_epochs", economy(|e| e.halving_epochs = 0)),
         ("economy.subsidy_bp and campaign_bp", economy(|e| (e.subsidy_bp, e.campaign_bp) = (5_001, 5_000))),
         ("economy.burn_bp", economy(|e| e.burn_bp = 10_001)),
+        ("economy.dispute_s", economy(|e| e.dispute_s = 604_801)),
         ("economy.issue_max must be 0", economy(|e| e.issue_max = "1".into())),
         ("economy.issuer has 5 bytes", economy(|e| e.issuer = vec![1; 5])),
         ("genesis names key", economy(|e| e.issuer = key("admin").to_vec())),

@@ -223,6 +223,7 @@ fn furnished() -> World {
         burn_bp: 1_234,
         issuer: common::key("bank").to_vec(),
         issue_max: "50000000000".into(),
+        dispute_s: 70,
     };
     let mut world = World::new(&Founding { economy: Some(economy), ..Founding::default() });
     for (who, machine) in [("alice", "m1"), ("bob", "m2"), ("carol", "m3")] {

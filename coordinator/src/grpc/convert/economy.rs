@@ -31,6 +31,7 @@ pub(crate) fn economy(state: &State, reference: &str) -> v1::GetEconomyReply {
         subsidy_bp: economy.subsidy_bp,
         campaign_bp: economy.campaign_bp,
         burn_bp: economy.burn_bp,
+        dispute_s: economy.dispute_s,
         external: state.external(reference).map(|row| external(state, row)),
     }
 }

@@ -170,6 +170,10 @@ fn agreement(row: &AgreementRow, now_ms: u64) -> v1::Agreement {
         duration_s: row.duration_s,
         started_ms: row.started_ms.unwrap_or(0),
         again: row.again.map(|order| order.0.to_vec()).unwrap_or_default(),
+        paid: row.paid.to_string(),
+        locked: row.locked_at(now_ms).to_string(),
+        returned: row.returned.to_string(),
+        pay_ms: row.pay_ms.unwrap_or(0),
     }
 }
 

@@ -86,6 +86,7 @@ fn an_account_and_its_machine() {
             created_ms: 50,
             recovery_key: Vec::new(),
             payout: Vec::new(),
+            locked: "0".to_owned(),
         }
     );
     let all = machines(&state, None);

@@ -1,19 +1,20 @@
-//! How an agreement ends, and who gets what of its hold.
+//! How an agreement ends, and who gets what of its hold. What is earned is locked first (`agreements/pay.rs`).
 //!
-//! | reason | paid | the rest |
+//! | reason | earned | the rest |
 //! |---|---|---|
 //! | completed, seller | the time for which the machine was there | goes back |
 //! | buyer | that, and what is left of the hour that has begun | goes back |
 //! | provider_lost, revoked | the time up to the last that was heard of the machine | orders another machine, of another owner |
-//! | never_started, proof_rejected | nothing | goes back |
+//! | never_started | nothing | goes back |
+//! | proof_rejected | nothing but what is paid already | goes back, what is locked too |
 
-use super::{AgreementRow, MS_PER_S, change};
+use super::{AgreementRow, MS_PER_S, change, pay};
 use crate::{
     closing::CloseReason,
     command::EndAgreement,
     context::Context,
     ids::{AccountId, AgreementId, MachineId, order_id_again},
-    ledger::orders::{self, Settlement},
+    ledger::orders::{self, Parties},
     market::{self, OrderRow, query::Query},
     money::Money,
     outcome::{Outcome, Refusal},
@@ -39,11 +40,17 @@ pub(crate) fn end(state: &mut State, ctx: &mut Context, account: AccountId, cmd:
     Outcome::DONE
 }
 
-/// Something is due: its time is over, or its machine has not begun, or has stayed away for too long.
+/// Something is due: its time is over, its machine has not begun or has stayed away for too long, or pay is.
 pub(crate) fn on_due(state: &mut State, ctx: &mut Context, agreement: AgreementId) {
     let Some(row) = state.agreements.get(&agreement) else { return };
     if row.due_ms().is_none_or(|due_ms| due_ms > ctx.now_ms) {
         return;
+    }
+    if row.closed.is_some() {
+        return pay::on_window(state, ctx, agreement);
+    }
+    if row.close_ms().is_some_and(|close_ms| close_ms > ctx.now_ms) {
+        return pay::on_period(state, ctx, agreement);
     }
     let reason = match (row.started_ms, row.away_since_ms) {
         (None, _) => CloseReason::NeverStarted,
@@ -58,18 +65,27 @@ pub(crate) fn on_due(state: &mut State, ctx: &mut Context, agreement: AgreementI
 pub(crate) fn machine_gone(state: &mut State, ctx: &mut Context, machine: MachineId) {
     let Some(row) = state.machines.get(&machine) else { return };
     let reason = if row.suspended { CloseReason::ProofRejected } else { CloseReason::Revoked };
+    let (suspended, owner) = (row.suspended, row.owner);
     if let Some(agreement) = row.agreement {
         close(state, ctx, agreement, reason);
+    }
+    if suspended {
+        pay::rejected(state, ctx, owner, machine);
     }
 }
 
 fn close(state: &mut State, ctx: &mut Context, agreement: AgreementId, reason: CloseReason) {
-    let Some(row) = state.agreements.get(&agreement).filter(|row| row.closed.is_none()) else { return };
+    if state.agreements.get(&agreement).is_none_or(|row| row.closed.is_some()) {
+        return;
+    }
+    if reason == CloseReason::ProofRejected {
+        pay::give_back(state, ctx, agreement);
+    }
+    let Some(row) = state.agreements.get(&agreement) else { return };
     let online_ms = row.earned_ms(ctx.now_ms);
-    let paid = row.rent(paid_ms(row, reason, ctx.now_ms));
-    let left = row.held.saturating_sub(paid);
-    let fee = paid.fee_paid(row.fee_bp).unwrap_or(left).at_most(left);
-    let rest = left.saturating_sub(fee);
+    let earned = row.rent(paid_ms(row, reason, ctx.now_ms)).max(row.paid);
+    let spent = earned.checked_add(row.fee_on(earned)).and_then(|spent| spent.checked_add(row.returned));
+    let rest = row.held.saturating_sub(spent.unwrap_or(row.held));
     let AgreementRow { offer, buyer, seller, machine, duration_s, .. } = *row;
     let left_s = duration_s.saturating_sub(online_ms.div_ceil(MS_PER_S));
     let next = match reason {
@@ -88,11 +104,11 @@ fn close(state: &mut State, ctx: &mut Context, agreement: AgreementId, reason: C
     let (again, closed_ms) = (next.as_ref().map(|order| order.id), ctx.now_ms);
     change(state, agreement, |row| {
         (row.online_ms, row.online_since_ms, row.away_since_ms, row.asked) = (online_ms, None, None, None);
-        (row.paid, row.fees, row.again) = (paid, fee, again);
-        (row.closed, row.closed_ms) = (Some(reason), closed_ms);
+        (row.again, row.closed, row.closed_ms) = (again, Some(reason), closed_ms);
     });
+    pay::close(state, ctx, agreement, earned);
     let back = if next.is_some() { Money::ZERO } else { rest };
-    orders::settle(state, ctx, Settlement { agreement, buyer, seller, paid, fee, back });
+    orders::refund(state, ctx, Parties { agreement, buyer, seller }, back);
     reliability::agreement_closed(state, machine, seller, buyer, reason);
     if let Some(row) = state.machines.get_mut(&machine) {
         row.agreement = None;

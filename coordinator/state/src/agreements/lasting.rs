@@ -1,6 +1,6 @@
 //! While an agreement lasts: it is made, its machine begins, comes and goes, and its time is made longer.
 
-use super::{AgreementRow, after, change};
+use super::{AgreementRow, after, change, pay};
 use crate::{
     command::{AgreementStarted, RenewAgreement},
     context::Context,
@@ -33,6 +33,10 @@ pub(crate) fn begin(state: &mut State, ctx: &mut Context, order: &OrderRow, matc
         held,
         paid: Money::ZERO,
         fees: Money::ZERO,
+        locked: Money::ZERO,
+        returned: Money::ZERO,
+        locked_ms: 0,
+        pay_ms: None,
         duration_s: order.duration_s,
         away_s: order.away_s,
         matched_ms: ctx.now_ms,
@@ -66,9 +70,11 @@ pub(crate) fn started(state: &mut State, ctx: &mut Context, machine: MachineId, 
         return Outcome::DONE;
     }
     let online = state.machines.get(&machine).is_some_and(|row| row.online);
-    let now_ms = ctx.now_ms;
+    let (now_ms, seller) = (ctx.now_ms, row.seller);
+    let pay_ms = pay::next_ms(state, now_ms);
+    pay::begin(state, seller, machine, cmd.agreement);
     change(state, cmd.agreement, |row| {
-        row.started_ms = Some(now_ms);
+        (row.started_ms, row.pay_ms) = (Some(now_ms), pay_ms);
         row.end_ms = after(now_ms, row.duration_s);
         // It speaks, but no coordinator has told of its session yet: it has as long for that as to come back.
         (row.online_since_ms, row.away_since_ms) = if online { (Some(now_ms), None) } else { (None, Some(now_ms)) };

@@ -4,6 +4,7 @@ use super::{JobState, Stage, failures};
 use crate::{
     closing::CloseReason,
     context::Context,
+    earning,
     ids::{JobId, MachineId},
     leases, ledger, limits, market, reliability,
     state::State,
@@ -27,6 +28,7 @@ pub(crate) fn close(state: &mut State, ctx: &mut Context, job: JobId, to: JobSta
     let verifiers = state.replays_of(job).filter_map(|replay| replay.verifier);
     let busy: BTreeSet<MachineId> = members.iter().copied().chain(verifiers).collect();
     reliability::job_closed(state, job);
+    earning::job_closed(state, job);
     limits::closed(state, owner);
     market::end_order(state, job.into());
     ledger::refund(state, ctx, job);

@@ -6,6 +6,7 @@ use crate::{
     closing::CloseReason,
     command::{CancelJob, SubmitTraining},
     context::Context,
+    earning,
     expiry::Timer,
     ids::{AccountId, JobId},
     ledger, limits,
@@ -93,6 +94,7 @@ pub(crate) fn matched(state: &mut State, ctx: &mut Context, job: JobId, mut mach
     // Expired means *after* the end.
     let due_ms = row.rent_end_ms().saturating_add(1);
     state.timers.insert((due_ms, Timer::Job(job)), ());
+    earning::job_matched(state, job);
     let seeded = state.beacon.after_now();
     beacon::wait_for(state, job, seeded);
 }

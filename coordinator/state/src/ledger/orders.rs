@@ -1,5 +1,5 @@
 //! Money of orders that stand by themselves, and of their agreements: set aside with the order, which hands a part of its
-//! hold to each agreement (no account changes by that), and paid out of it when the agreement closes.
+//! hold to each agreement (no account changes by that), and locked and paid out of it as its machine earns it.
 
 use super::{Change, change, from_hold, supply};
 use crate::{
@@ -13,16 +13,21 @@ use crate::{
     state::State,
 };
 
-/// Who gets what of an agreement's hold.
+/// Whose agreement it is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settlement {
+pub(crate) struct Parties {
     pub(crate) agreement: AgreementId,
     pub(crate) buyer: AccountId,
     pub(crate) seller: AccountId,
-    pub(crate) paid: Money,
-    pub(crate) fee: Money,
-    /// What goes back to the buyer; the rest of the hold stays on hold for another order.
-    pub(crate) back: Money,
+}
+
+/// What pays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum From {
+    /// The buyer's hold.
+    Hold,
+    /// What the seller has earned and has locked on its own account.
+    Locked,
 }
 
 /// Sets money aside for an order.
@@ -74,19 +79,51 @@ pub(crate) fn release(state: &mut State, ctx: &mut Context, payer: AccountId, or
     }
 }
 
-/// Divides an agreement's hold.
-pub(crate) fn settle(state: &mut State, ctx: &mut Context, settlement: Settlement) {
-    let Settlement { agreement, buyer, seller, paid, fee, back } = settlement;
-    let seller = keys::payee(state, seller);
-    let reference = Reference::Agreement(agreement);
-    for (to, amount, cause) in [(seller, paid, Cause::PayRent), (AccountId::TREASURY, fee, Cause::Fee)] {
+/// Moves what is locked for the seller from `before` to `locked`: out of the buyer's hold, or back into it.
+pub(crate) fn lock(state: &mut State, ctx: &mut Context, parties: Parties, before: Money, locked: Money) {
+    let Parties { agreement, buyer, seller } = parties;
+    let about = about(Cause::Earn, Reference::Agreement(agreement));
+    let (more, less) = (locked.saturating_sub(before), before.saturating_sub(locked));
+    for (from, to, amount) in [(buyer, seller, more), (seller, buyer, less)] {
         if !amount.is_zero() {
-            from_hold(state, ctx, buyer, to, amount, about(cause, reference));
+            change(state, ctx, from, Change::LoseHeld(amount), About { counterparty: Some(to), ..about });
+            change(state, ctx, to, Change::GainHeld(amount), About { counterparty: Some(from), ..about });
         }
     }
-    supply::burn_share(state, ctx, fee, reference);
-    if !back.is_zero() {
-        change(state, ctx, buyer, Change::Release(back), about(Cause::Refund, reference));
+}
+
+/// Pays the seller, or whomever it has paid its earnings, and charges the fee, which the buyer's hold pays.
+pub(crate) fn pay(state: &mut State, ctx: &mut Context, parties: Parties, from: From, amount: Money, fee: Money) {
+    let Parties { agreement, buyer, seller } = parties;
+    let (payee, reference) = (keys::payee(state, seller), Reference::Agreement(agreement));
+    let rent = about(Cause::PayRent, reference);
+    match from {
+        From::Hold | From::Locked if amount.is_zero() => {}
+        From::Hold => from_hold(state, ctx, buyer, payee, amount, rent),
+        From::Locked if payee == seller => {
+            change(state, ctx, seller, Change::Release(amount), About { counterparty: Some(buyer), ..rent });
+        }
+        From::Locked => from_hold(state, ctx, seller, payee, amount, rent),
+    }
+    if !fee.is_zero() {
+        from_hold(state, ctx, buyer, AccountId::TREASURY, fee, about(Cause::Fee, reference));
+        supply::burn_share(state, ctx, fee, reference);
+    }
+}
+
+/// Returns what the seller has locked to the buyer.
+pub(crate) fn give_back(state: &mut State, ctx: &mut Context, parties: Parties, amount: Money) {
+    let Parties { agreement, buyer, seller } = parties;
+    if !amount.is_zero() {
+        from_hold(state, ctx, seller, buyer, amount, about(Cause::PayReturned, Reference::Agreement(agreement)));
+    }
+}
+
+/// Gives what the buyer's hold needs no longer back.
+pub(crate) fn refund(state: &mut State, ctx: &mut Context, parties: Parties, amount: Money) {
+    let Parties { agreement, buyer, .. } = parties;
+    if !amount.is_zero() {
+        change(state, ctx, buyer, Change::Release(amount), about(Cause::Refund, Reference::Agreement(agreement)));
     }
 }
 

@@ -4,6 +4,7 @@ use super::ReplayState;
 use crate::{
     closing::CloseReason,
     context::Context,
+    earning,
     effect::Cause,
     ids::{AccountId, JobId, MachineId},
     jobs::{self, Accuracy, JobRow, JobState, Outsider, Standing},
@@ -38,6 +39,7 @@ pub(super) fn bill(state: &mut State, job: JobId, machine: MachineId, price: Mon
         guilty: false,
         paid: Money::ZERO,
     });
+    earning::job_verified(state, job, owner, machine);
 }
 
 /// Settles a job whose challenged segments are all decided. A strict majority of the verifiers' owners must have counted

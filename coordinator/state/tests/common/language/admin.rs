@@ -17,7 +17,7 @@ pub(super) fn limits(args: &Args<'_>) -> v1::Limits {
     }
 }
 
-/// `genesis emission=100 halving=3 subsidy_bp=2500 campaign_bp=2500 burn_bp=5000 issuer=bank issue_max=10MAI`
+/// `genesis emission=100 halving=3 subsidy_bp=2500 campaign_bp=2500 burn_bp=5000 issuer=bank issue_max=10MAI dispute=60`
 pub(super) fn economy(args: &Args<'_>) -> Option<v1::Economy> {
     let economy = v1::Economy {
         emission: args.get("emission").map(plain).unwrap_or_default(),
@@ -27,6 +27,7 @@ pub(super) fn economy(args: &Args<'_>) -> Option<v1::Economy> {
         burn_bp: args.number("burn_bp", 0) as u32,
         issuer: args.get("issuer").map_or_else(Vec::new, |name| key(name).to_vec()),
         issue_max: args.get("issue_max").map(plain).unwrap_or_default(),
+        dispute_s: args.number("dispute", 0),
     };
     (economy != v1::Economy::default()).then_some(economy)
 }

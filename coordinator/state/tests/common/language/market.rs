@@ -94,6 +94,8 @@ pub(super) fn fields(world: &World, what: &str, name: &str, place: &str) -> Opti
                 ("held", row.held.to_string()),
                 ("paid", row.paid.to_string()),
                 ("fees", row.fees.to_string()),
+                ("locked", row.locked.to_string()),
+                ("returned", row.returned.to_string()),
                 ("earned", row.earned(world.state.now_ms()).to_string()),
                 ("online", format!("{}s", row.earned_ms(world.state.now_ms()) / 1_000)),
                 ("started", if row.started_ms.is_some() { "yes" } else { "no" }.to_owned()),

@@ -19,6 +19,7 @@ pub fn see(world: &World, rest: &str, place: &str) {
             fields.insert("balance", row.balance.to_string());
             fields.insert("held", row.held.to_string());
             fields.insert("holds", row.holds.to_string());
+            fields.insert("locked", world.state.locked(world.account(name)).to_string());
             fields.insert("role", row.role_name().to_owned());
             let conduct = world.state.conduct(world.account(name));
             fields.insert("seller", reliability(conduct.seller));
