@@ -1,5 +1,10 @@
 //! K2 `fgemm`: see the reference for what it is, `product` for how it is blocked. Vectors run along the rows of C, and
 //! blocks of the inner product come in order, storing a chain's f32 and loading it again: no bit changes.
+//!
+//! Roofline: 2mnkT operations, compute bound (n / 6 operations a byte). A core of AVX2 at f GHz does 32f Gflop/s: 102 at
+//! 3.2; unfused the same on Zen (two multipliers and two adders), half on Intel (two shared ports). By data sheet, fp32
+//! Tflop/s fused: T4 8.1, A100 19.5, RTX 4090 82.6, H100 66.9; unfused half. Full mantissas rounded in order leave
+//! nothing to tensor cores. Class S (17.2 Gflop) fused is 0.17 s, 2.1 ms, 0.9 ms, 0.2 ms and 0.3 ms.
 
 use super::isa::{Arithmetic, Isa};
 use super::product::{Layout, fill_floats, products_at_once};

@@ -1,4 +1,8 @@
 //! K1 `igemm`: see the reference for what it is, `product` for how it is blocked.
+//!
+//! Roofline: 2mnkT operations, compute bound from n = 1024 on everywhere (n / 3 operations a byte). A core of AVX2 at f GHz
+//! does 64f Gop/s (two `vpmaddwd` of 16 pairs a cycle): 205 at 3.2. By data sheet, dense int8 Top/s: T4 130, A100 624,
+//! RTX 4090 661, H100 SXM 1979. Class S (34.4 Gop) is 0.17 s, 0.26 ms, 0.06 ms, 0.05 ms and 0.02 ms.
 
 use super::isa::{Arithmetic, Isa};
 use super::product::{Layout, fill_bytes, products_at_once};

@@ -1,5 +1,9 @@
 //! K4 `qmlp`: see the reference for what it is, `product` for how it is blocked. A thread takes some samples through
 //! several layers by itself, whose weights all threads packed before.
+//!
+//! Roofline: the product is `igemm`'s (a core of AVX2 at 3.2 GHz 205 Gop/s; T4 130, A100 624, RTX 4090 661, H100 1979
+//! Top/s), with 2b operations for every byte of weights, which are made and packed once: at 256 samples a tenth of the
+//! time on a CPU. Class S (8.6 Gop) is 42 ms on that core, 66 us on a T4 and 14, 13 and 4 us on the others.
 
 use super::isa::{Arithmetic, Isa};
 use super::product::{Layout, fill_bytes, products_at_once};
