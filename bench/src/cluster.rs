@@ -6,6 +6,7 @@
 //! sooner or later has its port when it comes back.
 
 use crate::{Result, doing, measure};
+use matrixai_coordinator::founding;
 use matrixai_proto::{
     envelope::{self, Signer},
     v1::{Genesis, GenesisNode, GetStatusReply, GetStatusRequest, InitRequest, cluster_client::ClusterClient},
@@ -45,6 +46,9 @@ pub struct Ready {
     pub grpc: String,
     /// host:port of its web server.
     pub web: String,
+    /// The file of the key that founds a cluster on it; empty once there is one.
+    #[serde(default)]
+    pub founding_key: String,
 }
 
 /// The program under test: `given`, or the `matrixai` of this workspace in the profile of the running program, built
@@ -308,7 +312,13 @@ impl Cluster {
         .encode_to_vec();
         for coordinator in &self.coordinators {
             let mut client = ClusterClient::new(channel(&coordinator.ready.grpc)?);
-            let reply = client.init(InitRequest { genesis: genesis.clone() }).await;
+            let founder = fs::read_to_string(&coordinator.ready.founding_key).map_err(doing("read a founding key"))?;
+            let seed = hex::decode(founder.trim()).map_err(doing("read a founding key"))?;
+            let founder = Signer::from_seed(seed.as_slice().try_into().map_err(doing("read a founding key"))?);
+            let founder = founder.map_err(doing("read a founding key"))?;
+            let node = hex::decode(&coordinator.ready.node_key).map_err(doing("read a node key"))?;
+            let claim = Some(founding::claim(&founder, &node, &genesis));
+            let reply = client.init(InitRequest { genesis: genesis.clone(), claim }).await;
             let reply = reply.map_err(|status| format!("found the cluster: {}", status.message()))?.into_inner();
             self.cluster_id = reply.cluster_id.as_slice().try_into().map_err(doing("read the cluster's id"))?;
         }

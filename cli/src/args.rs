@@ -356,6 +356,10 @@ pub(crate) struct InitArgs {
     /// A coordinator as its ready line shows it: NODE_KEY@GRPC_ADDRESS@WEB_ADDRESS. Once for each.
     #[arg(long = "node", required = true)]
     pub(crate) nodes: Vec<String>,
+    /// Copies of the founding keys of coordinators on other machines (their ready lines name the files), or - for standard input
+    /// with one a line. Those of this machine are read where they are.
+    #[arg(long = "founding-key", value_name = "FILE")]
+    pub(crate) founding_keys: Vec<PathBuf>,
     /// Public keys (hex) of accounts that are administrators from the start.
     #[arg(long = "admin", required = true)]
     pub(crate) admins: Vec<String>,

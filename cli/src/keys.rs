@@ -19,18 +19,29 @@ const KEY_FILE_BYTES_MAX: u64 = 1_024;
 pub(crate) fn read(path: &Path) -> Result<Signer> {
     let shown = path.display();
     let failed = |error| CliError::local(&format!("read the key file {shown}"), error);
-    let wrong = || CliError::usage(format!("{shown} is no key file: it must hold 64 hex digits"));
     // Before it is opened: a device or a pipe may have no end.
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() || metadata.len() > KEY_FILE_BYTES_MAX {
-        return Err(wrong());
+        return Err(not_a_key(path));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(CliError::usage(format!("the key file {shown} can be read by others: run chmod 600 on it")));
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    parse(&fs::read_to_string(path).map_err(failed)?, path)
+}
+
+/// The key that 64 hex digits are; `path` says where they come from.
+///
+/// # Errors
+/// When they are none.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Signer> {
+    let wrong = || not_a_key(path);
     let bytes = hex::decode(text.trim()).map_err(|_| wrong())?;
     Signer::from_seed(bytes.try_into().map_err(|_| wrong())?).map_err(|_| wrong())
+}
+
+fn not_a_key(path: &Path) -> CliError {
+    CliError::usage(format!("{} is no key file: it must hold 64 hex digits", path.display()))
 }
 
 /// Makes a new key file; never overwrites one.

@@ -8,6 +8,7 @@ pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod drill;
 pub(crate) mod economy;
+pub(crate) mod founding;
 pub(crate) mod job;
 pub(crate) mod market;
 pub(crate) mod order;

@@ -1,13 +1,14 @@
 //! The data folder: who this coordinator is and which cluster it belongs to. Nothing outside this folder is opened.
 //!
-//! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed),
+//! Its files: `format` (what wrote the folder), `lock` (one process at a time), `node.key` (the node's seed), `founding.key` (until
+//! there is a cluster: the seed of the key with which one may be founded here),
 //! `ports.json` (ports picked on the first start), `genesis` (the cluster), `seat.json` (the place of a coordinator that
 //! joined), `era` (the snapshot that the data began again from), `restored.json` (where the log of a restored folder begins),
 //! `log-begun` (this node has acknowledged entries: without its log it must not come back), and the folders `raft`,
 //! `segments`, `snapshots`, `artifacts` and `history`. Files are written beside their place and renamed, so that a crash leaves the
 //! old or the new one.
 
-use crate::{archive::Head, join::Seat};
+use crate::{archive::Head, founding::FoundingKey, join::Seat};
 use matrixai_proto::envelope::Signer;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -21,6 +22,8 @@ use std::{
 const FORMAT: &str = "matrixai-coordinator 1";
 /// Name of the file of the node's seed.
 const NODE_KEY: &str = "node.key";
+/// Name of the file of the seed with which a cluster may be founded.
+const FOUNDING_KEY: &str = "founding.key";
 /// Name of the file that says that there is a log.
 const LOG_BEGUN: &str = "log-begun";
 /// Name of the file of the era.
@@ -119,7 +122,7 @@ impl Folder {
                 write(&format, format!("{FORMAT}\n").as_bytes(), PUBLIC)?;
             }
         }
-        let seed = node_seed(&root.join(NODE_KEY))?;
+        let seed = seed_in(&root.join(NODE_KEY))?;
         Ok(Self { root: root.to_owned(), seed, _lock: lock })
     }
 
@@ -192,12 +195,31 @@ impl Folder {
         }
     }
 
+    /// The key with which a cluster may be founded here, made when it is not there.
+    pub(crate) fn founding_key(&self) -> Result<FoundingKey, FolderError> {
+        let path = self.root.join(FOUNDING_KEY);
+        let founder = Signer::from_seed(seed_in(&path)?).expect("every 32 bytes are an ed25519 seed");
+        // Clients of this machine look for it by this name, wherever they were started.
+        let path = path.canonicalize().map_err(io_error("look at", &path))?;
+        Ok(FoundingKey { key: founder.public_key(), path })
+    }
+
+    /// Removes the key with which a cluster could be founded here.
+    pub(crate) fn end_founding(&self) -> Result<(), FolderError> {
+        let path = self.root.join(FOUNDING_KEY);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes this folder the cluster's: genesis first, then the mark in `format`, so that a crash between the two
     /// leaves a folder that opens.
     pub(crate) fn found(&self, genesis: &[u8]) -> Result<(), FolderError> {
         write(&self.root.join("genesis"), genesis, PUBLIC)?;
         let format = format!("{FORMAT}\ncluster {}\n", cluster_hex(genesis));
-        write(&self.root.join("format"), format.as_bytes(), PUBLIC)
+        write(&self.root.join("format"), format.as_bytes(), PUBLIC)?;
+        self.end_founding()
     }
 
     /// The place in a cluster that this coordinator joined; none for one that the genesis names.
@@ -315,7 +337,8 @@ fn refuse_foreign(root: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-fn node_seed(path: &Path) -> Result<[u8; 32], FolderError> {
+/// The seed in a file of this folder, which is made with a new one when it is not there.
+fn seed_in(path: &Path) -> Result<[u8; 32], FolderError> {
     if let Some(bytes) = read(path)? {
         let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode();
         if mode & 0o077 != 0 {
@@ -400,6 +423,19 @@ mod tests {
         assert_eq!(folder.signer().public_key(), key);
         assert_eq!(folder.genesis().unwrap().as_deref(), Some(b"genesis".as_slice()));
         assert_eq!(folder.ports().unwrap(), Ports { grpc: 5, web: 6 });
+    }
+
+    #[test]
+    fn a_key_to_found_with_is_private_kept_and_gone_with_the_founding() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temp.path()).unwrap();
+        let FoundingKey { key, path } = folder.founding_key().unwrap();
+        assert_ne!(key, folder.signer().public_key());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
+        assert_eq!(folder.founding_key().unwrap().key, key, "a restart keeps it");
+        folder.found(b"genesis").unwrap();
+        assert!(!path.exists());
+        folder.end_founding().unwrap();
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod directory;
 mod edge;
 mod events;
 pub mod files;
+pub mod founding;
 mod grpc;
 mod history;
 mod identity;

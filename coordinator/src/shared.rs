@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     edge,
     events::EventRing,
+    founding::FoundingKey,
     history::History,
     identity::Folder,
     links::Links,
@@ -50,6 +51,7 @@ struct Inner {
     config: Config,
     folder: Folder,
     signer: Signer,
+    founding_key: Option<FoundingKey>,
     running: OnceLock<Running>,
     /// Asks the main task to found the cluster.
     founding: mpsc::Sender<Founding>,
@@ -70,6 +72,8 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Founding {
     pub(crate) genesis: Vec<u8>,
+    /// Shows that the operator wants it.
+    pub(crate) claim: Option<Envelope>,
     pub(crate) answer: oneshot::Sender<Result<(), Status>>,
 }
 
@@ -156,6 +160,7 @@ impl Role {
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) folder: Folder,
+    pub(crate) founding_key: Option<FoundingKey>,
     pub(crate) founding: mpsc::Sender<Founding>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) certificates: Option<Arc<Certificates>>,
@@ -167,7 +172,8 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, folder, founding, stopping, certificates, links, artifacts, history, metrics } = parts;
+        let Parts { config, folder, founding_key, founding, stopping, certificates, links, artifacts, history, metrics } =
+            parts;
         let signer = folder.signer();
         let (running, events, live) = (OnceLock::new(), EventRing::new(), Arc::new(Live::default()));
         let strangers = Strangers::new(&config.strangers);
@@ -175,6 +181,7 @@ impl Shared {
             config,
             folder,
             signer,
+            founding_key,
             running,
             founding,
             stopping,
@@ -253,14 +260,19 @@ impl Shared {
         Ok(self.running()?.views.clone())
     }
 
+    /// The key with which a cluster may be founded here; none where that is not to be.
+    pub(crate) fn founding_key(&self) -> Option<&FoundingKey> {
+        self.0.founding_key.as_ref()
+    }
+
     /// Founds the cluster of this genesis.
     ///
     /// # Errors
-    /// What is wrong with the genesis, the folder, or this coordinator's place in it.
-    pub(crate) async fn found(&self, genesis: Vec<u8>) -> Result<(), Status> {
+    /// What is wrong with the claim, the genesis, the folder, or this coordinator's place in it.
+    pub(crate) async fn found(&self, genesis: Vec<u8>, claim: Option<Envelope>) -> Result<(), Status> {
         let (answer, answered) = oneshot::channel();
         let stopping = || Status::unavailable("the coordinator is stopping");
-        self.0.founding.send(Founding { genesis, answer }).await.map_err(|_| stopping())?;
+        self.0.founding.send(Founding { genesis, claim, answer }).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 

@@ -119,6 +119,9 @@ pub struct Ready {
     pub cluster_id: Option<String>,
     /// This node's number in genesis; 0 before `cluster init`.
     pub node: u64,
+    /// Until then: the file of the key that `cluster init` has to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub founding_key: Option<String>,
 }
 
 /// The node key of a data folder, which is made with a new one when it is not there: certificates name it before the
@@ -272,6 +275,13 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     };
     let (grpc_at, web_at) = (address(&grpc_listener)?, address(&web_listener)?);
     let genesis = folder.genesis()?;
+    let founding_key = if genesis.is_none() && config.join.is_empty() {
+        Some(folder.founding_key()?)
+    } else {
+        // A crash may have left it.
+        folder.end_founding()?;
+        None
+    };
 
     let metrics = Arc::new(Metrics::new());
     let certificates = config.certificates(folder.signer().public_key()).map(Certificates::read).transpose()?;
@@ -283,7 +293,18 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     // Ends streams and servers on a failure too.
     let (closing, closed) = watch::channel(false);
-    let parts = Parts { config, folder, founding, stopping: closed, certificates, links, artifacts, history, metrics };
+    let parts = Parts {
+        config,
+        folder,
+        founding_key,
+        founding,
+        stopping: closed,
+        certificates,
+        links,
+        artifacts,
+        history,
+        metrics,
+    };
     let shared = Shared::new(parts);
     let mut threads = None;
     if let Some(genesis) = genesis {
@@ -312,6 +333,7 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
         web: shared.config().advertised(web_at),
         cluster_id: running.map(|running| hex::encode(running.cluster_id)),
         node: running.map_or(0, |running| running.node),
+        founding_key: shared.founding_key().map(|founding| founding.path.display().to_string()),
     };
     // Whoever waited may have gone; the coordinator serves all the same.
     let _ = ready.send(ready_line);
@@ -332,8 +354,8 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
             }
             _ = stopping.wait_for(|stopping| *stopping) => break Ok(()),
             Some(reason) = fatals.recv() => break Err(Error::Fatal(reason)),
-            Some(Founding { genesis, answer }) = foundings.recv() => {
-                let founded = found(&shared, &genesis, &mut threads, &fatal);
+            Some(Founding { genesis, claim, answer }) = foundings.recv() => {
+                let founded = found(&shared, &genesis, claim.as_ref(), &mut threads, &fatal);
                 // The caller may have hung up; the cluster is founded all the same.
                 let _ = answer.send(founded);
             }

@@ -102,7 +102,11 @@ impl Cluster {
         cluster.runtime.block_on(async {
             for at in 0..3 {
                 let mut client = ClusterClient::new(cluster.channel(at, &cluster.anybody()));
-                client.init(InitRequest { genesis: genesis.clone() }).await.unwrap();
+                let founder = std::fs::read_to_string(cluster.home.path().join(at.to_string()).join("founding.key"));
+                let seed = hex::decode(founder.unwrap().trim()).unwrap();
+                let founder = Signer::from_seed(seed.try_into().unwrap()).unwrap();
+                let claim = Some(matrixai_coordinator::founding::claim(&founder, &cluster.keys[at], &genesis));
+                client.init(InitRequest { genesis: genesis.clone(), claim }).await.unwrap();
             }
         });
         cluster

@@ -12,6 +12,8 @@ pub const ARTIFACT_PUT: &str = "artifact.put";
 pub const PEER: &str = "peer";
 /// Method of an envelope that carries a [`crate::v1::TransferClaim`].
 pub const TRANSFER_LEADER: &str = "transfer_leader";
+/// Method of an envelope that carries a [`crate::v1::FoundingClaim`].
+pub const FOUND: &str = "found";
 
 /// Longest life of an envelope ahead of ledger time.
 pub const EXPIRY_AHEAD_MS_MAX: u64 = 600_000;

@@ -6,7 +6,7 @@ use crate::{
     client::{channel, refused},
     error::{CliError, Result},
     keys,
-    verbs::cluster,
+    verbs::{self, cluster},
 };
 use matrixai_proto::v1::{self, cluster_client::ClusterClient};
 use matrixai_transport::Dialer;
@@ -49,6 +49,7 @@ pub(super) async fn start(home: &Path, children: &mut Children) -> Result<Quorum
                     .iter()
                     .map(|member| format!("{}@{}@{}", member.node_key, member.grpc, member.web))
                     .collect(),
+                founding_keys: Vec::new(),
                 admins: vec![hex::encode(admin.public_key())],
                 network: "matrixai-up".to_owned(),
                 test: true,
@@ -74,11 +75,10 @@ async fn finish_founding(founded: &Ready, members: &[Ready]) -> Result<()> {
     let reply =
         ClusterClient::new(channel(&Dialer::default(), &founded.grpc)?).get_genesis(v1::GetGenesisRequest {}).await;
     let genesis = reply.map_err(|status| refused(&status))?.into_inner().genesis;
-    for member in left {
-        let reply = ClusterClient::new(channel(&Dialer::default(), &member.grpc)?)
-            .init(v1::InitRequest { genesis: genesis.clone() })
-            .await;
-        reply.map_err(|status| CliError::refused(format!("{}: {}", member.grpc, status.message())))?;
-    }
-    Ok(())
+    let left = left.into_iter().map(|member| {
+        let named = format!("{}@{}@{}", member.node_key, member.grpc, member.web);
+        cluster::named(0, &named)
+    });
+    let left = left.collect::<Result<Vec<_>>>()?;
+    verbs::founding::found(&left, &genesis, &[], &Dialer::default()).await.map(|_| ())
 }

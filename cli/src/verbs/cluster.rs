@@ -1,6 +1,6 @@
 //! The quorum: founding it, its health, its event feed.
 
-use super::{Desk, admin};
+use super::{Desk, admin, founding};
 use crate::{
     args::{ClusterVerb, InitArgs},
     client::{channel, refused},
@@ -52,17 +52,8 @@ pub(crate) async fn run(desk: &Desk, verb: ClusterVerb) -> Result<()> {
 /// Founds a cluster: the same genesis for every node named.
 pub(crate) async fn init(args: &InitArgs, dialer: &Dialer) -> Result<Vec<u8>> {
     let genesis = genesis(args)?;
-    let bytes = genesis.encode_to_vec();
-    let mut cluster_id = Vec::new();
-    for node in &genesis.nodes {
-        let mut client = v1::cluster_client::ClusterClient::new(channel(dialer, &node.grpc)?);
-        let reply = client.init(v1::InitRequest { genesis: bytes.clone() }).await.map_err(|status| {
-            let error = refused(&status);
-            CliError::new(error.code, format!("{}: {}", node.grpc, error.message))
-        })?;
-        cluster_id = reply.into_inner().cluster_id;
-    }
-    Ok(cluster_id)
+    let keys = founding::keys_in(&args.founding_keys)?;
+    founding::found(&genesis.nodes, &genesis.encode_to_vec(), &keys, dialer).await
 }
 
 fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
@@ -101,7 +92,7 @@ fn genesis(args: &InitArgs) -> Result<v1::Genesis> {
 }
 
 /// A coordinator as its ready line shows it.
-fn named(id: u64, text: &str) -> Result<v1::GenesisNode> {
+pub(crate) fn named(id: u64, text: &str) -> Result<v1::GenesisNode> {
     let mut parts = text.split('@');
     let wrong = || {
         CliError::usage(format!(

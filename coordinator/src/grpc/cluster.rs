@@ -3,6 +3,7 @@
 use super::Stopping;
 use crate::{
     clock, edge,
+    founding::FoundingKey,
     replica::NoSpace,
     shared::{Running, Shared},
 };
@@ -10,7 +11,7 @@ use matrixai_consensus::Members;
 use matrixai_proto::{
     envelope::TRANSFER_LEADER,
     v1::{
-        ArchiveStatus, AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply,
+        self, ArchiveStatus, AttestedRoot, DiskFull, Event, ExportLogRequest, ExportedEntry, GetGenesisReply,
         GetGenesisRequest, GetPolicyReply, GetPolicyRequest, GetStatusReply, GetStatusRequest, InitReply, InitRequest,
         NodeStatus, SaveSnapshotRequest, TransferClaim, TransferLeaderReply, TransferLeaderRequest, WatchEventsRequest,
         cluster_server::Cluster,
@@ -52,11 +53,11 @@ impl Cluster for ClusterService {
     type ExportLogStream = Stream1<ExportedEntry>;
 
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitReply>, Status> {
-        let genesis = request.into_inner().genesis;
+        let InitRequest { genesis, claim } = request.into_inner();
         if genesis.len() > GENESIS_BYTES_MAX {
             return Err(Status::invalid_argument(format!("a genesis has at most {GENESIS_BYTES_MAX} bytes")));
         }
-        self.shared.found(genesis).await?;
+        self.shared.found(genesis, claim).await?;
         let running = self.shared.running()?;
         Ok(Response::new(InitReply { cluster_id: running.cluster_id.to_vec(), node: running.node }))
     }
@@ -202,8 +203,14 @@ pub(crate) fn wire_event(logged: &crate::events::Logged) -> Event {
 pub(crate) fn status(shared: &Shared) -> GetStatusReply {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let Ok(running) = shared.running() else {
-        let now_ms = clock::wall_ms();
-        return GetStatusReply { role: "uninitialised".to_owned(), now_ms, version, ..GetStatusReply::default() };
+        let (role, now_ms) = ("uninitialised".to_owned(), clock::wall_ms());
+        let node = shared.node_signer().public_key().to_vec();
+        let founding = shared.founding_key().map(|FoundingKey { key, path }| v1::FoundingKey {
+            key: key.to_vec(),
+            path: path.display().to_string(),
+            node,
+        });
+        return GetStatusReply { role, now_ms, version, founding, ..GetStatusReply::default() };
     };
     let view = running.status.borrow().clone();
     let state = running.views.borrow().clone();
@@ -256,6 +263,7 @@ pub(crate) fn status(shared: &Shared) -> GetStatusReply {
         full_folders: shared.metrics().full_disks.all().into_iter().map(full).collect(),
         rules_version: state.rules_version(),
         rules_supported: matrixai_state::rules::SUPPORTED,
+        founding: None,
     }
 }
 

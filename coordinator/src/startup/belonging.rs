@@ -6,15 +6,17 @@ use crate::{
     join::{self, Place},
     shared::{Peer, Shared},
 };
+use matrixai_proto::v1::Envelope;
 use matrixai_state::State;
 use std::net::SocketAddr;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
-/// Founds the cluster of a genesis, or confirms that it is this one's.
+/// Founds the cluster of a genesis for whoever claims it with this coordinator's founding key, or confirms that it is this one's.
 pub(super) fn found(
     shared: &Shared,
     genesis: &[u8],
+    claim: Option<&Envelope>,
     threads: &mut Option<Threads>,
     fatal: &mpsc::UnboundedSender<String>,
 ) -> Result<(), Status> {
@@ -27,12 +29,13 @@ pub(super) fn found(
         };
     }
     // Its operator has said where it belongs; nobody who reaches its port may say otherwise.
-    if !shared.config().join.is_empty() {
+    let Some(founding) = shared.founding_key() else {
         let to = shared.config().join.join(", ");
         return Err(Status::failed_precondition(format!(
             "this coordinator waits to join the cluster of {to}: to found one with it, start it without `join`"
         )));
-    }
+    };
+    founding.check(claim, &shared.node_signer().public_key(), genesis)?;
     let state = State::genesis(genesis).map_err(|error| Status::invalid_argument(error.to_string()))?;
     own_number(shared, &state).map_err(Status::invalid_argument)?;
     let failed = |error: FolderError| Status::internal(error.to_string());

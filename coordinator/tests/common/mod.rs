@@ -21,7 +21,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 
 /// Longest wait for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -231,9 +231,22 @@ pub(crate) fn transfer(to: &[u8], amount: u128) -> Kind {
     Kind::Transfer(Transfer { to: to.to_vec(), amount: amount.to_string(), memo: "test".to_owned(), open: false })
 }
 
+/// Founds the cluster of a genesis on a coordinator of this machine, or confirms that it is.
 pub(crate) async fn init(address: &str, genesis: &[u8]) -> Result<v1::InitReply, Status> {
-    let mut client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
-    Ok(client.init(InitRequest { genesis: genesis.to_vec() }).await?.into_inner())
+    let client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
+    init_over(client, genesis).await
+}
+
+/// The same over a connection, as the operator does it: with the key in the coordinator's folder, while there is one.
+pub(crate) async fn init_over(mut client: ClusterClient<Channel>, genesis: &[u8]) -> Result<v1::InitReply, Status> {
+    let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+    let claim = status.founding.map(|founding| {
+        let seed = hex::decode(std::fs::read_to_string(founding.path).unwrap().trim()).unwrap();
+        let founder = Signer::from_seed(seed.try_into().unwrap()).unwrap();
+        assert_eq!(founder.public_key(), *founding.key);
+        matrixai_coordinator::founding::claim(&founder, &founding.node, genesis)
+    });
+    Ok(client.init(InitRequest { genesis: genesis.to_vec(), claim }).await?.into_inner())
 }
 
 pub(crate) async fn status(address: &str) -> Result<GetStatusReply, Status> {

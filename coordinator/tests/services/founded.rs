@@ -1,7 +1,7 @@
 //! A founded cluster for a test, and what clients need to talk to it.
 
 use crate::common::{init, now_ms, submit_somewhere};
-use matrixai_coordinator::{Config, Handle};
+use matrixai_coordinator::{Config, Handle, Ready};
 use matrixai_proto::{
     envelope::{self, COMMANDS, Signer},
     v1::{Batch, Command, CreateAccount, Envelope, FaucetDraw, Genesis, GenesisNode, Outcome, command::Kind},
@@ -80,6 +80,11 @@ impl Cluster {
             created_ms: now_ms(),
             ..Genesis::default()
         }
+    }
+
+    /// What the coordinator at this position said when it served.
+    pub(crate) fn ready(&self, at: usize) -> &Ready {
+        self.nodes[at].handle.as_ref().unwrap().ready()
     }
 
     /// A connection to the gRPC server of the coordinator at this position.
