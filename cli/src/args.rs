@@ -532,8 +532,9 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Where the replay begins: `genesis`, or a snapshot file (`cluster snapshot save`), which the log then has to vouch for. An epoch
-    /// alone is no beginning: keep a snapshot of it.
+    /// Where the replay begins: `genesis`, or a snapshot file (`cluster snapshot save`), which the log then has to vouch for. With an
+    /// epoch (a number from 1 on) everything is replayed and checked from genesis too, and the report is of that epoch and
+    /// later ones; from a snapshot taken then it is as much faster as it is shorter.
     #[arg(long)]
     pub(crate) from: Option<String>,
     /// Audit the folder of a stopped coordinator: its segments, then the rest of its log.

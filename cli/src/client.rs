@@ -111,13 +111,21 @@ impl Client {
         let begun = Instant::now();
         let mut last = String::from("no address was given");
         loop {
+            let mut distrusted = 0;
             for (channel, address) in self.channels.iter().zip(&self.addresses) {
                 match tokio::time::timeout(CALL_TIMEOUT, call(channel.clone())).await {
                     Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                    Ok(Err(status)) if transient(&status) => last = format!("{address}: {}", status.message()),
+                    Ok(Err(status)) if transient(&status) => {
+                        distrusted += usize::from(distrust(&status).is_some());
+                        last = format!("{address}: {}", refused(&status).message);
+                    }
                     Ok(Err(status)) => return Err(refused(&status)),
                     Err(_) => last = format!("{address}: no answer in {} s", CALL_TIMEOUT.as_secs()),
                 }
+            }
+            // Waiting makes no certificate another one.
+            if distrusted > 0 && distrusted == self.channels.len() {
+                return Err(CliError::new(Code::Unreachable, last));
             }
             if begun.elapsed() > PATIENCE || self.channels.is_empty() {
                 return Err(unreachable(&last));
@@ -233,7 +241,27 @@ pub(crate) fn refused(status: &Status) -> CliError {
         );
         return CliError::new(Code::Unreachable, why);
     }
+    if let Some(why) = distrust(status) {
+        let why = format!(
+            "the server's certificate is not trusted ({why}): --tls-ca must name the authority of its cluster, and the address a host \
+             that the certificate is for"
+        );
+        return CliError::new(Code::Unreachable, why);
+    }
     CliError::refused(format!("refused ({:?}): {}", status.code(), status.message()))
+}
+
+/// What TLS has against a server's certificate, if that is why a call failed.
+fn distrust(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if let Some(at) = text.find("invalid peer certificate") {
+            return Some(text[at..].to_owned());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn unreachable(last: &str) -> CliError {
@@ -267,4 +295,50 @@ pub(crate) use ask;
 
 pub(crate) const fn message_bytes_max() -> usize {
     MESSAGE_BYTES_MAX
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures::StreamExt as _;
+    use matrixai_transport::{Incoming, OwnFiles, authority::Authority};
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use tokio::net::TcpListener;
+
+    const NODE: [u8; 32] = [1; 32];
+
+    /// A server with a certificate of its authority for this host; answers where it listens, and its authority's file.
+    async fn server(folder: &Path, host: &str) -> (String, std::path::PathBuf) {
+        let (authority, issued) = Authority::create(1).unwrap();
+        let file = |end: &str| folder.join(format!("{host}.{end}"));
+        let (ca, certificate, key) = (file("ca"), file("pem"), file("key"));
+        fs::write(&ca, issued.certificate).unwrap();
+        let own = authority.issue(&NODE, &[host.to_owned()], 1).unwrap();
+        fs::write(&certificate, own.certificate).unwrap();
+        fs::write(&key, own.key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let own = Some(OwnFiles { certificate, key, node: NODE });
+        let certificates = Certificates::read(Files { ca: ca.clone(), own }).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut incoming = Incoming::new(listener, Some(certificates), 100);
+        tokio::spawn(async move { while incoming.next().await.is_some() {} });
+        (address, ca)
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_trusted_is_said_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, ca) = server(folder.path(), "elsewhere").await;
+        let (_, other) = server(folder.path(), "127.0.0.1").await;
+        for (ca, why) in [(ca, "elsewhere"), (other, "UnknownIssuer")] {
+            let begun = Instant::now();
+            let dialer = dialer(Some(&ca)).unwrap();
+            let error = Client::connect(std::slice::from_ref(&address), dialer).await.unwrap_err();
+            assert!(error.message.contains("--tls-ca") && error.message.contains(why), "{}", error.message);
+            assert!(error.message.contains(&address), "{}", error.message);
+            assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        }
+    }
 }

@@ -55,6 +55,21 @@ pub struct Counts {
     pub segments: u64,
 }
 
+impl Counts {
+    /// What was checked after `before`. Epochs that were confirmed are counted apart, for a majority signs later.
+    fn since(self, before: &Self) -> Self {
+        Self {
+            entries: self.entries - before.entries,
+            envelopes: self.envelopes - before.envelopes,
+            commands: self.commands - before.commands,
+            movements: self.movements - before.movements,
+            epochs: self.epochs - before.epochs,
+            roots: self.roots,
+            segments: self.segments,
+        }
+    }
+}
+
 /// A replay under way.
 #[derive(Debug)]
 pub struct Auditor {
@@ -63,6 +78,8 @@ pub struct Auditor {
     blocks: Blocks,
     next: u64,
     counts: Counts,
+    /// The first epoch that is counted, and what had been checked when it began; none until it has.
+    counted: (u64, Option<Counts>),
 }
 
 /// What a whole audit found to be true.
@@ -90,7 +107,17 @@ impl Auditor {
         let state = State::genesis(bytes)?;
         let head = Head::genesis(*state.cluster_id());
         let (books, blocks) = (Books::of(&state), Blocks::behind(head, true));
-        Ok(Self { books, blocks, state, next: 1, counts: Counts::default() })
+        Ok(Self { books, blocks, state, next: 1, counts: Counts::default(), counted: (0, Some(Counts::default())) })
+    }
+
+    /// Counts only what lies in an epoch and behind it. Everything before is replayed and checked all the same: no state but that of
+    /// genesis can be begun with on nobody's word.
+    #[must_use]
+    pub fn counting_from(mut self, epoch: u64) -> Self {
+        let (behind, _) = self.blocks.behind_now();
+        self.counted = (epoch, (epoch <= behind.epoch + 1).then_some(self.counts));
+        self.blocks.count_from(epoch);
+        self
     }
 
     /// Starts with a snapshot's state, which counts for nothing until the close of the epoch that it lies in: if a majority
@@ -105,7 +132,8 @@ impl Auditor {
         });
         let books = Books::of(&state);
         let next = head.index + 1;
-        Self { books, blocks: Blocks::behind(head, chained), state, next, counts: Counts::default() }
+        let counted = (0, Some(Counts::default()));
+        Self { books, blocks: Blocks::behind(head, chained), state, next, counts: Counts::default(), counted }
     }
 
     /// Starts with a snapshot's state as [`Auditor::snapshot`] does, from a log that begins behind another place than the
@@ -178,6 +206,9 @@ impl Auditor {
                 self.counts.epochs += 1;
                 self.books.whole_if_due(*index, self.counts.commands, &self.state)?;
                 self.blocks.closed(*epoch, &self.state);
+                if epoch + 1 == self.counted.0 {
+                    self.counted.1 = Some(self.counts);
+                }
             }
         }
         self.blocks.attested(entry.index, &checked.attestations, &self.state)?;
@@ -188,12 +219,19 @@ impl Auditor {
     /// Ends the audit behind the last entry.
     ///
     /// # Errors
-    /// As [`Auditor::push`], of what could be decided only now.
-    pub fn finish(mut self) -> Result<Verdict, Difference> {
+    /// As [`Auditor::push`], of what could be decided only now; and when the epoch that was to be counted from has not begun.
+    pub fn finish(mut self) -> Result<Verdict, AuditError> {
         self.blocks.finish(&self.state)?;
         self.books.whole(self.state.index(), &self.state)?;
+        let (from, before) = self.counted;
+        let Some(before) = before else {
+            let newest = self.blocks.behind_now().0.epoch;
+            let what = format!("epoch {from} has not begun in it: the newest that has closed is {newest}");
+            return Err(AuditError::Source(what));
+        };
+        (self.counts.roots, self.counts.segments) = self.blocks.confirmed();
         Ok(Verdict {
-            counts: self.counts,
+            counts: self.counts.since(&before),
             index: self.state.index(),
             root: self.state.root(),
             attested: self.blocks.last_attested(),

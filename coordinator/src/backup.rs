@@ -11,7 +11,7 @@
 
 use crate::{
     files::{self, Files as _, FilesError, OsFiles},
-    identity::{Folder, FolderError, Restored},
+    identity::{self, Folder, FolderError, Restored},
     join::{Seat, SeatPeer},
     snapshots::{self, Loaded, Reference},
 };
@@ -157,9 +157,12 @@ fn voters(file: &Path, loaded: &Loaded) -> Result<Vec<u64>, BackupError> {
     Ok(members.voters().collect())
 }
 
+/// Whether there is nothing in a folder but what a new file system has.
 fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     match fs::read_dir(folder) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+        Ok(mut entries) => {
+            Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == identity::LOST_AND_FOUND)))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(BackupError::Io { path: folder.to_owned(), error }),
     }

@@ -192,6 +192,8 @@ pub enum PeerRefusal {
     Removed,
     /// The data of one of the two began again from another snapshot than the other's, or the other's never did.
     OtherEra,
+    /// Another process with the same node key speaks to the other one.
+    Twin,
     /// The other one has not read of it in its log.
     Stranger {
         /// Up to this number it knows whoever is in the cluster.

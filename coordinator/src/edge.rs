@@ -26,6 +26,8 @@ pub(crate) const REFUSAL: &str = "matrixai-refusal";
 const STRANGER: &str = "stranger";
 /// Name of the refusal of a coordinator whose data began again from another snapshot than the refusing one's.
 const OTHER_ERA: &str = "other_era";
+/// Name of the refusal of a coordinator for which another process speaks.
+const TWIN: &str = "twin";
 const KNOWS: &str = "matrixai-knows-nodes-to";
 
 /// How much refill of a key's bucket the edge allows in advance, ms of ledger time: a view may be behind by an entry,
@@ -169,9 +171,13 @@ pub(crate) fn session_claim(claim: &Envelope, state: &State) -> Result<SessionCl
     Ok(claimed)
 }
 
-/// Checks the claim that a stream between coordinators begins with; answers whose it is. A claim may have been overheard,
+/// Checks the claim that a stream between coordinators begins with; answers it. A claim may have been overheard,
 /// so the connection must be that of the same node key too.
-pub(crate) fn peer_claim(claim: Option<&Envelope>, caller: Option<&Caller>, running: &Running) -> Result<u64, Status> {
+pub(crate) fn peer_claim(
+    claim: Option<&Envelope>,
+    caller: Option<&Caller>,
+    running: &Running,
+) -> Result<PeerClaim, Status> {
     let claim = claim.ok_or_else(|| Status::unauthenticated("the stream must begin with a claim"))?;
     let state = running.views.borrow().clone();
     let claimed: PeerClaim = claimed(claim, PEER, &state)?;
@@ -193,7 +199,13 @@ pub(crate) fn peer_claim(claim: Option<&Envelope>, caller: Option<&Caller>, runn
     let key = <[u8; 32]>::try_from(claim.key.as_slice()).map_err(|_| unknown())?;
     let caller = caller.ok_or_else(|| Status::internal("nobody knows whose connection this is"))?;
     caller.is_node(&key).map_err(|error| unauthenticated("not_that_node", &error.to_string()))?;
-    Ok(claimed.from)
+    Ok(claimed)
+}
+
+/// What a coordinator is told for which another process speaks already.
+pub(crate) fn twin() -> Status {
+    let sentence = "another process with this coordinator's node key is connected: a copy of its data folder?";
+    unauthenticated(TWIN, sentence)
 }
 
 /// What a coordinator that has left the cluster is told.
@@ -214,6 +226,7 @@ pub(crate) fn peer_refusal(status: &Status) -> Option<PeerRefusal> {
     let text = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
     match text(REFUSAL)? {
         OTHER_ERA => Some(PeerRefusal::OtherEra),
+        TWIN => Some(PeerRefusal::Twin),
         STRANGER => text(KNOWS)?.parse().ok().map(|knows| PeerRefusal::Stranger { knows }),
         name if name == Refusal::NodeRemoved.name() => Some(PeerRefusal::Removed),
         _ => None,

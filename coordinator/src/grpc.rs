@@ -15,6 +15,7 @@ pub(crate) mod raft;
 mod routes;
 mod segments;
 pub(crate) mod snapshots;
+mod twins;
 
 use crate::{actors::FRAME_BYTES_MAX, shared::Shared};
 use futures::future::BoxFuture;
@@ -30,6 +31,7 @@ use matrixai_transport::Incoming;
 use routes::Routes;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -74,8 +76,8 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
     tokio::spawn(report_health(shared.clone(), reporter));
     let stop = shared.clone();
     macro_rules! service {
-        ($server:ident, $module:ident :: $service:ident, $bytes:expr) => {
-            $server::new($module::$service { shared: shared.clone() })
+        ($server:ident, $module:ident :: $service:ident, $bytes:expr $(, $more:ident: $with:expr)?) => {
+            $server::new($module::$service { shared: shared.clone() $(, $more: $with)? })
                 .max_decoding_message_size($bytes)
                 .max_encoding_message_size(ANSWER_BYTES_MAX)
         };
@@ -93,7 +95,7 @@ pub(crate) async fn serve(shared: Shared, listener: TcpListener) -> Result<(), G
         .add(service!(DrillingServer, drilling::DrillingService, REQUEST_BYTES_MAX))
         .add(service!(ArtifactsServer, artifacts::ArtifactsService, CHUNK_BYTES_MAX))
         .add(service!(AgentServer, agent::AgentService, REQUEST_BYTES_MAX))
-        .add(service!(PeerServer, raft::PeerService, FRAME_BYTES_MAX));
+        .add(service!(PeerServer, raft::PeerService, FRAME_BYTES_MAX, twins: Arc::default()));
     let incoming = Incoming::new(listener, shared.certificates().cloned(), connections_max());
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)

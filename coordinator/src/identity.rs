@@ -28,6 +28,8 @@ const FOUNDING_KEY: &str = "founding.key";
 const LOG_BEGUN: &str = "log-begun";
 /// Name of the file of the era.
 const ERA: &str = "era";
+/// Name of the folder that a new file system has.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 /// Name of the file that says where a restored log begins.
 const RESTORED: &str = "restored.json";
 const PRIVATE: u32 = 0o600;
@@ -329,7 +331,7 @@ fn refuse_foreign(root: &Path) -> Result<(), FolderError> {
     for entry in fs::read_dir(root).map_err(io_error("list", root))? {
         let entry = entry.map_err(io_error("list", root))?;
         // A crash during the first start leaves the lock and perhaps an unfinished file.
-        if entry.file_name() != "lock" && entry.file_name() != "format.new" {
+        if !["lock", "format.new", LOST_AND_FOUND].iter().any(|name| entry.file_name() == *name) {
             let what = "is in the folder, which no coordinator has made: name an empty or new folder".to_owned();
             return Err(FolderError::Foreign { path: entry.path(), what });
         }
@@ -451,6 +453,10 @@ mod tests {
         fs::write(temp.path().join("thesis.tex"), "x").unwrap();
         let error = Folder::open(temp.path()).unwrap_err().to_string();
         assert!(error.contains("thesis.tex"), "{error}");
+
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join(LOST_AND_FOUND)).unwrap();
+        Folder::open(temp.path()).expect("a disk of its own");
 
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("format"), "matrixai-coordinator 9\n").unwrap();

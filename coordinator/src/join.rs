@@ -8,12 +8,13 @@ use crate::{
 use matrixai_proto::v1::{
     GetGenesisReply, GetGenesisRequest, GetPolicyRequest, PolicyNode, cluster_client::ClusterClient,
 };
-use matrixai_state::nodes::NodeRow;
+use matrixai_state::{ids::cluster_id, nodes::NodeRow};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tonic::{Request, Status, metadata::MetadataValue};
 
-/// How long a coordinator that is to be introduced asks for the others before it starts without.
+/// How long a coordinator that is to be introduced asks for the others before it starts without, and one that was told whom to join
+/// whether they are of its cluster.
 const INTRODUCTION_WAIT: Duration = Duration::from_secs(30);
 /// Pause before the coordinators are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -138,6 +139,27 @@ pub(crate) async fn introduced(
             Ok(Vec::new())
         }
     }
+}
+
+/// What is wrong if the coordinators that `join` names are of another cluster than the one that this folder belongs to: the first
+/// that answers is believed. Nothing when none of them answers in time; the folder needs none of them any more.
+pub(crate) async fn elsewhere(links: &Links, addresses: &[String], genesis: &[u8]) -> Option<String> {
+    let asking = async {
+        loop {
+            for address in addresses {
+                let Ok((theirs, _)) = ask(links, address).await else { continue };
+                let [ours, other] = [genesis, &theirs.genesis].map(|of| hex::encode(cluster_id(of)));
+                return (theirs.genesis != genesis).then(|| {
+                    format!(
+                        "the data folder belongs to cluster {ours}, but {address}, named by `join`, to cluster {other}: to join that one \
+                         start with an empty folder, to go on with this one start without `join`"
+                    )
+                });
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(INTRODUCTION_WAIT, asking).await.ok().flatten()
 }
 
 fn present(nodes: &[PolicyNode]) -> Vec<SeatPeer> {

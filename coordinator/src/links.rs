@@ -33,6 +33,8 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Links {
     signer: Signer,
     dialer: Dialer,
+    /// Tells this process from another one with the same key.
+    process: [u8; 8],
     cluster: OnceLock<Cluster>,
     /// Connections by coordinator, each with the address that it was made for.
     channels: Mutex<BTreeMap<u64, (String, Channel)>>,
@@ -50,7 +52,9 @@ struct Cluster {
 impl Links {
     /// No links yet; claims will be signed with this key, connections made with this dialer.
     pub(crate) fn new(signer: Signer, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { signer, dialer, cluster: OnceLock::new(), channels: Mutex::default() })
+        // A process without random bytes has not come this far.
+        let process = envelope::random().unwrap_or_default();
+        Arc::new(Self { signer, dialer, process, cluster: OnceLock::new(), channels: Mutex::default() })
     }
 
     /// The cluster is known from here on.
@@ -119,7 +123,8 @@ impl Links {
         let now = cluster.views.borrow().now_ms().max(clock::wall_ms());
         // Claims are not commands: their id keeps nothing apart, so a system without random bytes does no harm.
         let id = envelope::random().unwrap_or_default();
-        let payload = PeerClaim { from: cluster.node, to, era: cluster.era.clone() }.encode_to_vec();
+        let (from, era, process) = (cluster.node, cluster.era.clone(), self.process.to_vec());
+        let payload = PeerClaim { from, to, era, process }.encode_to_vec();
         self.signer.seal(cluster.id, PEER, id, now.saturating_add(CLAIM_MS), payload)
     }
 }

@@ -27,7 +27,10 @@ use crate::{
     verifier::Verifier,
 };
 use matrixai_consensus::{Members, Progress};
-use matrixai_proto::{envelope::Signer, v1::Envelope};
+use matrixai_proto::{
+    envelope::Signer,
+    v1::{Envelope, PeerClaim},
+};
 use matrixai_state::{Genesis, State};
 use matrixai_transport::{Caller, Certificates};
 use std::sync::{Arc, OnceLock};
@@ -172,8 +175,18 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, folder, founding_key, founding, stopping, certificates, links, artifacts, history, metrics } =
-            parts;
+        let Parts {
+            config,
+            folder,
+            founding_key,
+            founding,
+            stopping,
+            certificates,
+            links,
+            artifacts,
+            history,
+            metrics,
+        } = parts;
         let signer = folder.signer();
         let (running, events, live) = (OnceLock::new(), EventRing::new(), Arc::new(Live::default()));
         let strangers = Strangers::new(&config.strangers);
@@ -336,11 +349,15 @@ impl Shared {
     }
 
     /// Checks the claim that a stream from another coordinator begins with, and that the stream is that coordinator's;
-    /// answers who it is. `caller` is what the request's extensions hold.
+    /// answers it. `caller` is what the request's extensions hold.
     ///
     /// # Errors
     /// UNAUTHENTICATED says what is wrong with it.
-    pub(crate) fn check_peer_claim(&self, claim: Option<&Envelope>, caller: Option<&Caller>) -> Result<u64, Status> {
+    pub(crate) fn check_peer_claim(
+        &self,
+        claim: Option<&Envelope>,
+        caller: Option<&Caller>,
+    ) -> Result<PeerClaim, Status> {
         let running = self.running()?;
         edge::peer_claim(claim, caller, running)
     }

@@ -25,7 +25,7 @@ use crate::{
     telemetry::{Metrics, Telemetry, TelemetryError},
     web,
 };
-use belonging::{found, introduced, own_number, take_place, wait_to_join};
+use belonging::{found, introduced, own_number, take_place, wait_to_join, watch_for_another};
 use matrixai_consensus::{EngineStore, LogStore as _, Members, Node, NodeConfig, SnapshotMeta, Start};
 use matrixai_proto::envelope;
 use matrixai_state::State;
@@ -310,6 +310,9 @@ async fn serve(config: Config, ready: oneshot::Sender<Ready>, stopping: watch::R
     if let Some(genesis) = genesis {
         let introduced = introduced(&shared, &genesis, stopping.clone()).await.map_err(Error::Cluster)?;
         threads = Some(join_cluster(&shared, &genesis, introduced, fatal.clone()).map_err(Error::Cluster)?);
+        if !shared.config().join.is_empty() {
+            watch_for_another(&shared, genesis, fatal.clone());
+        }
     }
 
     let web =

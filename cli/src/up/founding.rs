@@ -4,7 +4,7 @@ use super::children::{Children, Ready};
 use crate::{
     args::{EconomyArgs, InitArgs},
     client::{channel, refused},
-    error::{CliError, Result},
+    error::Result,
     keys,
     verbs::{self, cluster},
 };

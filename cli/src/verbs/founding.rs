@@ -45,7 +45,12 @@ pub(crate) fn keys_in(files: &[PathBuf]) -> Result<Vec<Signer>> {
 ///
 /// # Errors
 /// When a coordinator cannot be reached, its founding key is not at hand, or it refuses.
-pub(crate) async fn found(nodes: &[v1::GenesisNode], genesis: &[u8], keys: &[Signer], dialer: &Dialer) -> Result<Vec<u8>> {
+pub(crate) async fn found(
+    nodes: &[v1::GenesisNode],
+    genesis: &[u8],
+    keys: &[Signer],
+    dialer: &Dialer,
+) -> Result<Vec<u8>> {
     let mut requests = Vec::new();
     for node in nodes {
         let mut client = ClusterClient::new(channel(dialer, &node.grpc)?);
@@ -64,7 +69,8 @@ pub(crate) async fn found(nodes: &[v1::GenesisNode], genesis: &[u8], keys: &[Sig
 /// The claim that one coordinator asks for.
 fn claim(node: &v1::GenesisNode, asks: &v1::FoundingKey, genesis: &[u8], keys: &[Signer]) -> Result<v1::Envelope> {
     if asks.node != node.key {
-        let why = format!("{} is the coordinator {}, not {}", node.grpc, hex::encode(&asks.node), hex::encode(&node.key));
+        let why =
+            format!("{} is the coordinator {}, not {}", node.grpc, hex::encode(&asks.node), hex::encode(&node.key));
         return Err(CliError::usage(why));
     }
     let sign = |founder: &Signer| founding::claim(founder, &node.key, genesis);

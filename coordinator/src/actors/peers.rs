@@ -109,7 +109,7 @@ struct PeerActor {
     /// Where frames go while a stream stands.
     frames: Option<Frames>,
     pause: Duration,
-    /// Whether the log has said that the other one does not know this one.
+    /// Whether the log has said that the other one does not know this one, or hears another one of its key.
     strange: bool,
 }
 
@@ -215,14 +215,16 @@ impl PeerActor {
         if let Some(why) = *refusal {
             // If the replica's mailbox is full, the next attempt tells it.
             let _ = self.replica.try_send(Refused { by: self.to.id, why });
-            if matches!(why, PeerRefusal::Stranger { .. }) && !std::mem::replace(&mut self.strange, true) {
-                let advice =
-                    "it is introduced when somebody leads whom it knows; if nobody leads, start it with --introduce";
-                tracing::warn!(
-                    peer = self.to.id,
-                    advice,
-                    "a coordinator refuses this one, which its log does not name"
-                );
+            let peer = self.to.id;
+            match why {
+                PeerRefusal::Stranger { .. } if !std::mem::replace(&mut self.strange, true) => {
+                    let advice = "it is introduced when somebody leads whom it knows; if nobody leads, start it with --introduce";
+                    tracing::warn!(peer, advice, "a coordinator refuses this one, which its log does not name");
+                }
+                PeerRefusal::Twin if !std::mem::replace(&mut self.strange, true) => {
+                    tracing::warn!(peer, "a coordinator hears another process with this one's node key");
+                }
+                PeerRefusal::Stranger { .. } | PeerRefusal::Twin | PeerRefusal::Removed | PeerRefusal::OtherEra => {}
             }
         }
         if self.frames.take().is_some() {

@@ -41,6 +41,8 @@ pub struct Blocks {
     mine: BTreeMap<u64, Mine>,
     votes: BTreeMap<u64, BTreeMap<NodeId, Vote>>,
     closed: u64,
+    /// Epochs before this one are compared, but not counted.
+    counted_from: u64,
     roots: u64,
     segments: u64,
     last: Option<Head>,
@@ -55,10 +57,16 @@ impl Blocks {
             mine: BTreeMap::new(),
             votes: BTreeMap::new(),
             closed: head.epoch,
+            counted_from: 0,
             roots: 0,
             segments: 0,
             last: None,
         }
+    }
+
+    /// Counts confirmed epochs from this one on only.
+    pub fn count_from(&mut self, epoch: u64) {
+        self.counted_from = epoch;
     }
 
     /// The place that the current segment begins behind, and whether its hash is known.
@@ -181,9 +189,10 @@ impl Blocks {
     fn confirm(&mut self, epoch: u64, index: u64, segment: Option<Hash>, mine: &Mine) {
         self.mine.remove(&epoch);
         self.votes.remove(&epoch);
-        self.roots += 1;
+        let counts = epoch >= self.counted_from;
+        self.roots += u64::from(counts);
         if let Some(segment) = segment {
-            self.segments += u64::from(mine.segment.is_some());
+            self.segments += u64::from(counts && mine.segment.is_some());
             self.last = Some(Head { epoch, index, hash: segment });
             if !self.chained && self.hasher.before().epoch == epoch {
                 self.hasher.chain_to(segment);

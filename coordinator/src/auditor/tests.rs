@@ -96,6 +96,36 @@ fn an_honest_log_passes_from_memory_and_from_segments() {
 }
 
 #[test]
+fn an_audit_from_an_epoch_replays_everything_and_counts_the_rest() {
+    let log = Maker::log(EPOCHS);
+    let whole = audit(&log.entries).unwrap();
+    let from = |epoch, entries: &[Entry]| {
+        let auditor = Auditor::genesis(&genesis()).unwrap().counting_from(epoch);
+        run(auditor, entries.iter().cloned().map(Ok), |_| {})
+    };
+    assert_eq!(from(1, &log.entries).unwrap(), whole, "the first is all of them");
+    let third = from(3, &log.entries).unwrap();
+    let of = |epoch| of_epoch(&log, epoch).len() as u64;
+    let (counts, all) = (third.counts, whole.counts);
+    assert_eq!(counts.entries, all.entries - of(1) - of(2));
+    assert_eq!(
+        (counts.epochs, counts.roots, counts.segments),
+        (2, 1, 1),
+        "the third, and the fourth has no majority yet"
+    );
+    assert!(counts.envelopes < all.envelopes && counts.commands < all.commands && counts.movements < all.movements);
+    assert_eq!((third.root, third.money, third.attested), (whole.root, whole.money, whole.attested));
+
+    // What comes before is checked as well.
+    let mut entries = log.entries.clone();
+    let first = entries[2].data.len() - 1;
+    entries[2].data[first] ^= 1;
+    assert!(matches!(from(3, &entries), Err(AuditError::Difference(found)) if found.index == 3));
+    let Err(AuditError::Source(why)) = from(9, &log.entries) else { panic!("epoch 9 is not there") };
+    assert!(why.contains("epoch 9 has not begun"), "{why}");
+}
+
+#[test]
 fn an_audit_of_nothing_is_no_verdict() {
     let Err(AuditError::Source(why)) = audit(&[]) else { panic!("nothing was found to be good") };
     assert!(why.contains("nothing was audited"), "{why}");

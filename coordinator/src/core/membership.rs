@@ -32,6 +32,11 @@ const TRY_AGAIN_MS: u64 = 1_000;
 
 /// A refusal as a stranger counts for this long: a link that is refused tries again within a second.
 const STRANGER_LIFE_MS: u64 = 3_000;
+/// A process that others refuse for another one of its key stops when they have done so for this long: one that was killed a
+/// moment ago may still be heard.
+const TWIN_MS: u64 = 5_000;
+/// They have not if they were silent about it for this long meanwhile.
+const TWIN_PAUSE_MS: u64 = 3_000;
 /// A leader does not hand its office over for a stranger's sake before it has led for so long. Two members that know nobody
 /// in common are introduced in turn, and each needs its turn to read.
 const INTRODUCE_AFTER_MS: u64 = 5_000;
@@ -58,6 +63,8 @@ pub(super) struct Membership {
     refused_by: BTreeSet<u64>,
     /// Coordinators whose data began again from another snapshot, or did and this one's did not.
     other_era: BTreeSet<u64>,
+    /// Coordinators that hear another process with this one's key: since when they have said so, and when they last did.
+    twin_of: BTreeMap<u64, (u64, u64)>,
     /// Coordinators to which this one was a stranger: up to which number they know others, and when they last said so.
     strange_to: BTreeMap<u64, (u64, u64)>,
     /// Coordinators that a joining one was told of.
@@ -74,6 +81,7 @@ impl Membership {
             tried_at: None,
             refused_by: BTreeSet::new(),
             other_era: BTreeSet::new(),
+            twin_of: BTreeMap::new(),
             strange_to: BTreeMap::new(),
             told,
         }
@@ -96,6 +104,12 @@ impl Membership {
             }
             PeerRefusal::OtherEra => {
                 self.other_era.insert(by);
+            }
+            PeerRefusal::Twin => {
+                let (since, last) = self.twin_of.get(&by).copied().unwrap_or((now, now));
+                // One that was silent about it has heard this process meanwhile.
+                let since = if now.saturating_sub(last) < TWIN_PAUSE_MS { since } else { now };
+                self.twin_of.insert(by, (since, now));
             }
             PeerRefusal::Stranger { knows } => {
                 self.strange_to.insert(by, (knows, now));
@@ -187,6 +201,13 @@ impl Membership {
                 "the data of this coordinator, node {me}, and that of a majority of the others began from different snapshots: \
                  if it was restored while they lived, it forgot what it had acknowledged and must not come back under its \
                  number; if they were restored without it, restore it from the same file, or add it under a new number"
+            ));
+        }
+        let for_long = |id: &&u64| self.twin_of.get(id).is_some_and(|(since, last)| last - since >= TWIN_MS);
+        if others.iter().filter(for_long).count() > others.len() / 2 {
+            return Some(format!(
+                "another process runs with the node key of this coordinator, node {me}, and the others listen to that one: a copy of \
+                 its data folder must never run beside it; stop it and start with an empty folder and --join"
             ));
         }
         let removed = state.node(NodeId(me)).is_some_and(|row| row.standing == Standing::Removed);

@@ -1,13 +1,18 @@
 //! What coordinators tell each other: raft messages, clocks, beacon shares, sessions held, copies of artifacts. Every
 //! stream begins with a claim signed by the sender's node key.
 
-use super::Stopping;
-use crate::{actors::Frame, shared::Shared};
+use super::{Stopping, twins::Twins};
+use crate::{actors::Frame, edge, shared::Shared};
 use matrixai_proto::v1::{
-    FetchSegmentRequest, FetchSnapshotRequest, PeerAck, PeerFrame, SegmentPiece, StoreReply, StoreRequest, peer_server,
+    FetchSegmentRequest, FetchSnapshotRequest, PeerAck, PeerClaim, PeerFrame, SegmentPiece, StoreReply, StoreRequest,
+    peer_server,
 };
 use matrixai_transport::Caller;
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +28,7 @@ const PIECES_MAX: usize = 2;
 #[derive(Debug)]
 pub(crate) struct PeerService {
     pub(crate) shared: Shared,
+    pub(crate) twins: Arc<Twins>,
 }
 
 #[tonic::async_trait]
@@ -36,12 +42,18 @@ impl peer_server::Peer for PeerService {
         let mut frames = request.into_inner();
         let late = |_| Status::deadline_exceeded("the stream brought no claim");
         let first = tokio::time::timeout(CLAIM_WAIT, frames.message()).await.map_err(late)??;
-        let from = self.shared.check_peer_claim(first.and_then(|frame| frame.claim).as_ref(), caller.as_ref())?;
+        let claim = first.and_then(|frame| frame.claim);
+        let PeerClaim { from, process, .. } = self.shared.check_peer_claim(claim.as_ref(), caller.as_ref())?;
+        if !self.twins.speaks(from, &process, Instant::now()) {
+            return Err(edge::twin());
+        }
         let (acks, stream) = mpsc::channel(ACKS_MAX);
-        let shared = self.shared.clone();
+        let (shared, twins) = (self.shared.clone(), self.twins.clone());
         tokio::spawn(async move {
+            let speaks = || twins.speaks(from, &process, Instant::now());
             tokio::select! {
-                result = receive(&shared, from, frames, &acks) => {
+                result = receive(&shared, from, frames, &acks, speaks) => {
+                    twins.ended(from, &process);
                     if let Err(status) = result {
                         tracing::debug!(from, status = status.message(), "a coordinator's stream ended");
                         // The sender may be gone.
@@ -87,12 +99,16 @@ async fn receive(
     from: u64,
     mut frames: Streaming<PeerFrame>,
     acks: &mpsc::Sender<Result<PeerAck, Status>>,
+    speaks: impl Fn() -> bool,
 ) -> Result<(), Status> {
     let replica = shared.running()?.replica.clone();
     let mut received = 0;
     while let Some(PeerFrame { raft, status, .. }) = frames.message().await? {
         // It may have left since it was let in.
         shared.still_admitted(from)?;
+        if !speaks() {
+            return Err(edge::twin());
+        }
         received += 1;
         shared.live().heard(from);
         let acknowledge = status.is_some();

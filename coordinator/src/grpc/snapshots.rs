@@ -43,7 +43,7 @@ pub(crate) async fn fetch(shared: &Shared, request: Request<FetchSnapshotRequest
     static PLACES: Semaphore = Semaphore::const_new(FETCHES_MAX);
     let caller = request.extensions().get::<Caller>().cloned();
     let FetchSnapshotRequest { claim, index, bytes, sha256, offset } = request.into_inner();
-    let from = shared.check_peer_claim(claim.as_ref(), caller.as_ref())?;
+    let from = shared.check_peer_claim(claim.as_ref(), caller.as_ref())?.from;
     let hash = sha256.try_into().map_err(|_| Status::invalid_argument("sha256 has 32 bytes"))?;
     let place = PLACES.try_acquire().map_err(|_| Status::resource_exhausted("other coordinators are fetching"))?;
     tracing::info!(to = from, index, offset, "sending a snapshot");

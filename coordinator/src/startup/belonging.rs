@@ -79,6 +79,23 @@ pub(super) fn take_place(
     Ok(())
 }
 
+/// Sees to it that a coordinator stops that was told to join another cluster than the one that its folder belongs to. It does not
+/// wait for that: whom `join` names may be gone, and a member is needed.
+pub(super) fn watch_for_another(shared: &Shared, genesis: Vec<u8>, fatal: mpsc::UnboundedSender<String>) {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let addresses = &shared.config().join;
+        let answered = tokio::select! {
+            answered = join::elsewhere(shared.links(), addresses, &genesis) => answered,
+            () = shared.stopping() => None,
+        };
+        if let Some(why) = answered {
+            // The main task may be gone.
+            let _ = fatal.send(why);
+        }
+    });
+}
+
 /// This node's number: in the genesis, or the one that it was given when it joined.
 pub(super) fn own_number(shared: &Shared, state: &State) -> Result<u64, String> {
     let key = shared.node_signer().public_key();

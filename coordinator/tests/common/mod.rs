@@ -285,6 +285,8 @@ pub(crate) fn restore_all(cluster: &mut Cluster, file: &Path) {
     cluster.members.iter_mut().for_each(Member::stop);
     for ((number, member), web) in (1..).zip(&mut cluster.members).zip(webs) {
         let (key, new) = (node_key(member.folder.path()), tempfile::tempdir().unwrap());
+        // A file system of its own, as it was made.
+        std::fs::create_dir(new.path().join("lost+found")).unwrap();
         assert_eq!(backup::restore(file, new.path(), &key).unwrap(), number);
         let mut config = Config::local(new.path()).unwrap();
         (config.listen.grpc, config.listen.web) = (member.grpc.clone(), web);

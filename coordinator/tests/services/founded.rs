@@ -114,6 +114,19 @@ impl Cluster {
         tokio::task::spawn_blocking(move || handle.stop()).await.unwrap().unwrap();
     }
 
+    /// Changes the settings of a stopped coordinator.
+    pub(crate) fn configure(&mut self, at: usize, change: impl FnOnce(&mut Config)) {
+        change(&mut self.nodes[at].config);
+    }
+
+    /// Waits until a coordinator ends by itself; answers why it did.
+    pub(crate) async fn ended(&mut self, at: usize) -> String {
+        let grpc = self.nodes[at].grpc.clone();
+        until("a coordinator's end", async || tokio::net::TcpStream::connect(&grpc).await.is_err()).await;
+        let handle = self.nodes[at].handle.take().unwrap();
+        tokio::task::spawn_blocking(move || handle.stop()).await.unwrap().unwrap_err().to_string()
+    }
+
     /// Starts a stopped coordinator on its folder and port.
     pub(crate) async fn restart(&mut self, at: usize) {
         let handle = started(self.nodes[at].config.clone()).await;

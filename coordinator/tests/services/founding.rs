@@ -50,3 +50,17 @@ async fn whoever_reaches_the_port_founds_nothing_without_the_key_of_the_folder()
     let again = client.init(InitRequest { genesis, claim: None }).await.unwrap().into_inner();
     assert_eq!(again, founded);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_to_join_another_cluster_than_its_folder_s_says_so_and_stops() {
+    let (mut ours, theirs) = (Cluster::start(1, |_| {}).await, Cluster::start(1, |_| {}).await);
+    for cluster in [&ours, &theirs] {
+        init(&cluster.addresses()[0], &cluster.genesis().encode_to_vec()).await.unwrap();
+    }
+    let other = theirs.addresses();
+    ours.stop(0).await;
+    ours.configure(0, |config| config.join = other.clone());
+    ours.restart(0).await;
+    let why = ours.ended(0).await;
+    assert!(why.contains(&other[0]) && why.contains("named by `join`"), "{why}");
+}

@@ -69,17 +69,23 @@ fn begin(from: &str, genesis: &[u8]) -> Result<Auditor> {
     if from == "genesis" {
         return Auditor::genesis(genesis).map_err(|error| CliError::usage(error.to_string()));
     }
-    if from.bytes().all(|byte| byte.is_ascii_digit()) && !Path::new(from).exists() {
-        return Err(CliError::usage(format!(
-            "--from {from}: a replay begins with a state, which epoch {from} alone is not: say `genesis`, or name the file of a \
-             snapshot taken then (`cluster snapshot save`)"
-        )));
+    if let Some(epoch) = epoch(from) {
+        let auditor = Auditor::genesis(genesis).map_err(|error| CliError::usage(error.to_string()))?;
+        return match epoch {
+            0 => Err(CliError::usage("--from 0: the first epoch is 1; `genesis` says the same")),
+            epoch => Ok(auditor.counting_from(epoch)),
+        };
     }
     let state = offline::snapshot(Path::new(from)).map_err(|error| CliError::usage(format!("{from}: {error}")))?;
     if state.founding().bytes != genesis {
         return Err(CliError::refused(format!("{from} is a snapshot of another cluster than the log's")));
     }
     Ok(Auditor::snapshot(state))
+}
+
+/// The epoch that a beginning names; none where it is genesis or a file.
+fn epoch(from: &str) -> Option<u64> {
+    from.parse().ok().filter(|_| !Path::new(from).exists())
 }
 
 fn audit(
@@ -158,11 +164,17 @@ fn tell(format: Format, from: &str, audited: std::result::Result<(Verdict, Progr
         }
     };
     let attested = verdict.attested.map_or((0, 0), |head| (head.epoch, head.index));
-    if from != "genesis" && attested.0 == 0 {
+    if from != "genesis" && epoch(from).is_none() && attested.0 == 0 {
         return Err(CliError::refused(
-            "no epoch that closed after the snapshot is attested by a majority: nothing vouches for the snapshot",
+            "no epoch that closed after the snapshot is attested by a majority: nothing vouches for the snapshot. One that has just \
+             been saved is vouched for when the epoch that it lies in has closed and the nodes have signed it: wait one epoch \
+             (`cluster status` shows the newest signed roots) and audit it again",
         ));
     }
+    let begun = match epoch(from) {
+        Some(epoch) => format!("genesis, counted from epoch {epoch} on"),
+        None => from.to_owned(),
+    };
     let counts = verdict.counts;
     let seconds = progress.elapsed.as_secs_f64();
     let value = json!({
@@ -174,7 +186,7 @@ fn tell(format: Format, from: &str, audited: std::result::Result<(Verdict, Progr
     });
     output::show(format, &value, || {
         format!(
-            "entries up to {} replayed from {from}: {} envelopes with good signatures, {} commands, {} movements that add up\n\
+            "entries up to {} replayed from {begun}: {} envelopes with good signatures, {} commands, {} movements that add up\n\
              {} of {} epochs agree with the roots, {} with the log hashes that a majority signed, the last closed by entry {}\n\
              {} entries after it rest on this source's word and their senders' signatures\n\
              state root {}",

@@ -209,3 +209,26 @@ fn a_node_of_another_era_than_a_majority_stops() {
     bench.on(Event::Refused { by: 2, why: PeerRefusal::OtherEra });
     assert!(stops(bench.pass(1_000)));
 }
+
+#[test]
+fn a_copy_that_a_majority_refuses_for_long_stops() {
+    let stops = |actions: Vec<Action>| {
+        actions.iter().any(|action| matches!(action, Action::Stop(why) if why.contains("another process")))
+    };
+    let mut bench = Bench::new(3);
+    let mut refused = |by: &[u64], ms: u64| {
+        let mut stopped = false;
+        for _ in 0..ms / 500 {
+            for by in by {
+                bench.on(Event::Refused { by: *by, why: PeerRefusal::Twin });
+            }
+            stopped |= stops(bench.pass(500));
+        }
+        stopped
+    };
+    assert!(!refused(&[1, 2], 4_000), "a process that ended a moment ago may still be heard");
+    assert!(!refused(&[], 4_000));
+    assert!(!refused(&[1, 2], 4_000), "it begins anew after a silence");
+    assert!(!refused(&[1], 10_000), "one alone may be wrong");
+    assert!(refused(&[1, 2], 7_000));
+}
