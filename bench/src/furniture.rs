@@ -33,6 +33,7 @@ pub fn machines(all: &mut Population, count: usize) {
                 duration_min_s: 60,
                 duration_max_s: 86_400,
                 expires_ms: all.state.now_ms() + 86_400_000,
+                ..v1::MakeOffer::default()
             })));
         }
         envelopes.push(all.envelope(from / MACHINES_PER_OWNER, commands));

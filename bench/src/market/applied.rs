@@ -177,7 +177,7 @@ impl Recorder {
                 Kind::AmendOrder(v1::AmendOrder { order, price_limit, ..v1::AmendOrder::default() })
             }),
             (_, false) => self.of_offer(maker, |rng, offer| {
-                Kind::AmendOffer(v1::AmendOffer { offer, price_per_hour: price(rng), expires_ms: 0 })
+                Kind::AmendOffer(v1::AmendOffer { offer, price_per_hour: price(rng), ..v1::AmendOffer::default() })
             }),
         }
     }
@@ -211,6 +211,7 @@ impl Recorder {
             duration_min_s: 1,
             duration_max_s: 86_400,
             expires_ms: self.all.state.now_ms() + 86_400_000,
+            ..v1::MakeOffer::default()
         })
     }
 

@@ -171,6 +171,7 @@ impl Recorder {
             distinct_owners: gang,
             duration_s: if self.crowd.mix == Mix::Anything { self.rng.between(1, 4) * 1_000 } else { 3_600 },
             memory_bytes: 0,
+            interruptible: self.crowd.mix != Mix::Anything || self.rng.one_in(2),
         };
         self.orders += 1;
         self.run(Command::Place { id, bid, query, rests });
@@ -216,6 +217,7 @@ impl Recorder {
             duration_max_s: if odd { self.rng.between(2, 5) * 1_000 } else { 86_400 },
             expires_ms: u64::MAX,
             memory_bytes: u64::MAX,
+            interruptible: odd && self.rng.one_in(4),
         };
         let attributes = Box::new(self.attributes());
         self.offers.push((owner, machine));

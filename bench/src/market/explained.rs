@@ -119,12 +119,16 @@ impl Book {
                 machines.push((owner, machine, inventory.clone()));
                 (owner, machine, inventory)
             };
+            let interruptible = rng.one_in(4);
             let terms = v1::MakeOffer {
                 machine: machine.0.to_vec(),
                 price_per_hour: rng.between(1, 7).to_string(),
                 duration_min_s: if rng.one_in(2) { 1 } else { 1_000 },
                 duration_max_s: DURATIONS_S[rng.between(1, 2) as usize],
+                reserve_price: if interruptible { "9".into() } else { String::new() },
+                grace_min: u32::from(interruptible),
                 expires_ms: all.state.now_ms() + 86_400_000,
+                ..v1::MakeOffer::default()
             };
             durations.push((terms.duration_min_s, terms.duration_max_s));
             let ask = Ask {
@@ -138,6 +142,7 @@ impl Book {
                 duration_max_s: terms.duration_max_s,
                 expires_ms: u64::MAX,
                 memory_bytes: inventory.ram_bytes,
+                interruptible,
             };
             let attributes = Box::new(attributes(&inventory, &ask));
             naive.apply(&Command::Offer { id, ask, attributes, sibling: None }, &mut Vec::new());
@@ -195,6 +200,8 @@ impl Book {
     fn alternatives(&mut self, order: &Asked) -> Vec<(Change, u128)> {
         let much = Money::minor(MUCH).expect("it is little");
         let mut all = vec![Change::PriceLimit(much), Change::TotalLimit(much)];
+        // A job takes machines on demand alone.
+        all.extend((!order.bid.distinct_owners).then_some(Change::Interruptible));
         // As far as an offer needs, not further: only to rent for less is always cheaper, and is no advice.
         let now = order.bid.duration_s;
         let bounds = self
@@ -249,7 +256,7 @@ fn order(all: &mut Population, rng: &mut Rng) -> Option<Asked> {
     let (limit, total) = (rng.between(1, 7).to_string(), rng.between(1, 20).to_string());
     let duration_s = *rng.pick(&DURATIONS_S);
     let query = Query::parse(QUERIES[rng.below(QUERIES.len() as u64) as usize]).expect("it is a query");
-    let job = rng.one_in(4);
+    let (job, interruptible) = (rng.one_in(4), rng.one_in(2));
     let kind = if job {
         let order = v1::OrderTerms {
             machines,
@@ -273,6 +280,7 @@ fn order(all: &mut Population, rng: &mut Rng) -> Option<Asked> {
             duration_s,
             expires_ms: all.state.now_ms() + 3_600_000,
             query: query.to_string(),
+            interruptible,
             ..v1::PlaceOrder::default()
         })
     };
@@ -307,6 +315,7 @@ fn order(all: &mut Population, rng: &mut Rng) -> Option<Asked> {
         distinct_owners: job,
         duration_s,
         memory_bytes,
+        interruptible: interruptible && !job,
     };
     Some(Asked { id, bid, money: total.units(), query, traded: all.state.trades_made() > 0 })
 }
@@ -318,6 +327,7 @@ fn changed(order: &Asked, change: &Change) -> Asked {
         Change::TotalLimit(limit) => order.money = limit.units(),
         Change::Duration(duration_s) => order.bid.duration_s = *duration_s,
         Change::Query(query) => order.query = query.clone(),
+        Change::Interruptible => order.bid.interruptible = true,
         Change::Machines(machines) => (order.bid.wanted, order.bid.least) = (*machines, *machines),
     }
     order
@@ -363,6 +373,7 @@ pub fn explain_ms(offers: usize, rounds: usize, seed: u64) -> f64 {
                 duration_min_s: 1,
                 duration_max_s: rng.between(1_000, 86_400),
                 expires_ms: all.state.now_ms() + 86_400_000,
+                ..v1::MakeOffer::default()
             })
         });
         let commands = kinds.map(command).collect();

@@ -141,7 +141,8 @@ fn fitting(offers: &[Offer], bid: &Bid, query: &Query) -> Vec<(usize, u32)> {
             && !(bid.distinct_owners && same_owner)
             && offer.ask.duration_min_s <= bid.duration_s
             && bid.duration_s <= offer.ask.duration_max_s
-            && bid.memory_bytes <= offer.ask.memory_bytes;
+            && bid.memory_bytes <= offer.ask.memory_bytes
+            && (bid.interruptible || !offer.ask.interruptible);
         if fits && holds(query.condition(), &offer.attributes) == Some(true) {
             let most = if bid.distinct_owners { 1 } else { quantity };
             found.push((at, wanted.min(most)));

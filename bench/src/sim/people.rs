@@ -123,12 +123,17 @@ impl People {
     }
 
     fn offer(&self, machine: u64, price: u128, now_ms: u64) -> Kind {
+        // A third of the machines may be taken back.
+        let interruptible = machine % 3 == 1;
         Kind::MakeOffer(v1::MakeOffer {
             machine: self.machine(machine).0.to_vec(),
             price_per_hour: price.to_string(),
             duration_min_s: 1,
             duration_max_s: 86_400,
             expires_ms: now_ms + 3_600_000,
+            disk_gib: 0,
+            reserve_price: if interruptible { (price * 2).to_string() } else { String::new() },
+            grace_min: if interruptible { 1 } else { 0 },
         })
     }
 

@@ -20,6 +20,15 @@ pub(crate) enum OfferVerb {
         /// Hours until the offer lapses.
         #[arg(long, default_value_t = 24)]
         hours: u64,
+        /// Disk that goes with it, GiB; all that the machine has if none.
+        #[arg(long, value_name = "GIB")]
+        disk: Option<u32>,
+        /// Interruptible: the machine may be taken back for an order that pays at least so much, MAI per hour.
+        #[arg(long, requires = "grace_min")]
+        reserve: Option<String>,
+        /// Notice that the buyer has then, paid for, minutes: 1 to 720.
+        #[arg(long, requires = "reserve")]
+        grace_min: Option<u32>,
     },
     /// Give an offer a new price; it goes to the end of those at that price.
     Amend {
@@ -30,6 +39,9 @@ pub(crate) enum OfferVerb {
         /// Hours from now until the offer lapses; as before if none.
         #[arg(long)]
         hours: Option<u64>,
+        /// Of an interruptible offer: what an order pays at least for which the machine is taken back; as before if none.
+        #[arg(long)]
+        reserve: Option<String>,
     },
     /// Withdraw an offer.
     Withdraw { offer: String },
@@ -121,6 +133,8 @@ pub(crate) enum OrderVerb {
         #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
         for_s: u64,
     },
+    /// Why an order or job waits for machines, and the cheapest single change with which it would get them now.
+    Explain { order: String },
     /// Waiting orders and running agreements of the signing account.
     List {
         /// Of everybody.
@@ -164,6 +178,9 @@ pub(crate) struct OrderArgs {
     /// Seconds for which a machine may stay away; then what is left of its time is ordered again, of another owner.
     #[arg(long, default_value_t = 300)]
     pub(crate) away_s: u64,
+    /// Take machines that may be taken back, too (`offer make --reserve`); otherwise only those on demand.
+    #[arg(long)]
+    pub(crate) interruptible: bool,
     /// What each machine must be, e.g. 'cores >= 8 && speed.fgemm > 40e9' (docs/QUERIES.md).
     #[arg(long = "where", value_name = "QUERY", default_value = "")]
     pub(crate) query: String,

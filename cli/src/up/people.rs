@@ -82,6 +82,7 @@ impl People {
                 duration_min_s: 1,
                 duration_max_s: RENT_S_MAX,
                 expires_ms: now_ms.saturating_add(OFFER_LIFE_MS),
+                ..v1::MakeOffer::default()
             };
             client.submit_one(trainer, Kind::MakeOffer(offer)).await?;
         }

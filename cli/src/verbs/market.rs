@@ -31,7 +31,7 @@ pub(crate) async fn run(desk: &Desk, verb: MarketVerb) -> Result<()> {
 
 pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
     match verb {
-        OfferVerb::Make { machine, price, min_s, max_s, hours } => {
+        OfferVerb::Make { machine, price, min_s, max_s, hours, disk, reserve, grace_min } => {
             let now_ms = desk.client().await?.status().await?.now_ms;
             let offer = v1::MakeOffer {
                 machine: convert::id(&machine)?,
@@ -39,10 +39,13 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
                 duration_min_s: min_s,
                 duration_max_s: max_s,
                 expires_ms: now_ms.saturating_add(hours.saturating_mul(HOUR_MS)),
+                disk_gib: disk.unwrap_or(0),
+                reserve_price: optional_mai(reserve)?,
+                grace_min: grace_min.unwrap_or(0),
             };
             desk.submit(Kind::MakeOffer(offer), "offered").await
         }
-        OfferVerb::Amend { offer, price, hours } => {
+        OfferVerb::Amend { offer, price, hours, reserve } => {
             let expires_ms = match hours {
                 None => 0,
                 Some(hours) => {
@@ -51,7 +54,8 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
                 }
             };
             let price_per_hour = parse_mai(&price)?.to_string();
-            let amend = v1::AmendOffer { offer: convert::id(&offer)?, price_per_hour, expires_ms };
+            let reserve_price = optional_mai(reserve)?;
+            let amend = v1::AmendOffer { offer: convert::id(&offer)?, price_per_hour, expires_ms, reserve_price };
             desk.submit(Kind::AmendOffer(amend), "amended").await
         }
         OfferVerb::Withdraw { offer } => {
@@ -64,6 +68,10 @@ pub(crate) async fn offer(desk: &Desk, verb: OfferVerb) -> Result<()> {
         OfferVerb::Explain { offer } => outlook::explain(desk, &offer).await,
         OfferVerb::List { all } => offers(desk, all).await,
     }
+}
+
+fn optional_mai(text: Option<String>) -> Result<String> {
+    Ok(text.map(|text| parse_mai(&text)).transpose()?.map(|amount| amount.to_string()).unwrap_or_default())
 }
 
 /// All machines of the cluster.
@@ -151,7 +159,9 @@ fn offer_value(offer: &v1::Offer) -> Value {
     json!({
         "offer": hex::encode(&offer.id), "machine": hex::encode(&offer.machine), "owner": hex::encode(&offer.owner),
         "price_per_hour": wire_mai(&offer.price_per_hour), "min_s": offer.duration_min_s, "max_s": offer.duration_max_s,
-        "expires_ms": offer.expires_ms, "status": offer.status, "reliability": reliability_value(offer.reliability),
+        "expires_ms": offer.expires_ms, "status": offer.status,
+        "disk_gib": (offer.disk_gib > 0).then_some(offer.disk_gib), "reserve_price": known(&offer.reserve_price),
+        "grace_min": offer.grace_min, "reliability": reliability_value(offer.reliability),
     })
 }
 
@@ -162,13 +172,27 @@ fn offers_table(offers: &[v1::Offer]) -> String {
             short(&offer.machine),
             wire_mai(&offer.price_per_hour),
             format!("{}–{} s", offer.duration_min_s, offer.duration_max_s),
+            terms_text(offer),
+            disk_text(offer),
             offer.status.clone(),
             reliability_text(offer.reliability),
             short(&offer.owner),
         ]
     };
     let rows: Vec<Vec<String>> = offers.iter().map(row).collect();
-    output::table(&["offer", "machine", "MAI/h", "rent", "status", "reliability", "owner"], &rows)
+    output::table(&["offer", "machine", "MAI/h", "rent", "terms", "disk", "status", "reliability", "owner"], &rows)
+}
+
+/// `on demand`, or `back for 0.8 MAI/h, 30 min`.
+fn terms_text(offer: &v1::Offer) -> String {
+    match known(&offer.reserve_price) {
+        Some(price) => format!("back for {price} MAI/h, {} min", offer.grace_min),
+        None => "on demand".to_owned(),
+    }
+}
+
+fn disk_text(offer: &v1::Offer) -> String {
+    if offer.disk_gib == 0 { "all".to_owned() } else { format!("{} GiB", offer.disk_gib) }
 }
 
 /// Both sides, the best of each first.

@@ -41,6 +41,7 @@ pub(crate) async fn run(desk: &Desk, verb: OrderVerb) -> Result<()> {
             let renew = v1::RenewAgreement { agreement: convert::id(&agreement)?, duration_s: for_s };
             desk.submit(Kind::RenewAgreement(renew), "renewed").await
         }
+        OrderVerb::Explain { order } => explain(desk, &order).await,
         OrderVerb::List { everybody, all } => list(desk, everybody, all).await,
     }
 }
@@ -59,6 +60,7 @@ async fn place(desk: &Desk, args: OrderArgs) -> Result<()> {
         query: args.query,
         start_deadline_s: args.start_s,
         away_s: args.away_s,
+        interruptible: args.interruptible,
     };
     desk.submit(Kind::PlaceOrder(order), "ordered").await
 }
@@ -75,7 +77,7 @@ pub(crate) fn order_value(order: &v1::Order) -> Value {
         "order": hex::encode(&order.id), "job": hex::encode(&order.job), "buyer": hex::encode(&order.buyer),
         "machines": order.machines, "least": order.least, "price_limit": wire_mai(&order.price_limit),
         "total_limit": wire_mai(&order.total_limit), "seconds": order.duration_s, "where": order.query,
-        "expires_ms": order.expires_ms,
+        "expires_ms": order.expires_ms, "interruptible": order.interruptible,
     })
 }
 

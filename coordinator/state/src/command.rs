@@ -238,6 +238,12 @@ pub struct MakeOffer {
     pub duration_max_s: u64,
     /// Ledger time at which the offer lapses.
     pub expires_ms: u64,
+    /// Disk that goes with it, GiB; none for all that the machine has.
+    pub disk_gib: Option<u32>,
+    /// What an order pays at least for which the machine is taken back, minor units per hour; none on demand.
+    pub reserve_price: Option<Money>,
+    /// Notice that its buyer has then, minutes; 0 on demand.
+    pub grace_min: u32,
 }
 
 /// Takes an offer back.
@@ -496,6 +502,8 @@ pub struct PlaceOrder {
     pub away_s: Option<u64>,
     /// What each machine must be.
     pub query: Query,
+    /// It takes machines that may be taken back, too.
+    pub interruptible: bool,
 }
 
 /// Changes a waiting order of the signer; what is none stays as it is.
@@ -529,6 +537,8 @@ pub struct AmendOffer {
     pub price_per_hour: Money,
     /// Ledger time at which it lapses, ms; none: as before.
     pub expires_ms: Option<u64>,
+    /// What an order pays at least for which the machine is taken back; none: as before.
+    pub reserve_price: Option<Money>,
 }
 
 /// The buyer or the seller ends an agreement.

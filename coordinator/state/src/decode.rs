@@ -340,7 +340,7 @@ mod tests {
                     let (machines, immediate) = (number as u32, number == 2);
                     let (price_limit, total_limit) = (amount.clone(), amount);
                     let order = v1::PlaceOrder { machines, price_limit, total_limit, immediate, ..v1::PlaceOrder::default() };
-                    let order = v1::PlaceOrder { start_deadline_s: number, away_s: number, ..order };
+                    let order = v1::PlaceOrder { start_deadline_s: number, away_s: number, interruptible: number == 1, ..order };
                     Kind::PlaceOrder(v1::PlaceOrder { expires_ms: number, offer: id, query: memo, ..order })
                 }
                 4 => {
@@ -349,7 +349,7 @@ mod tests {
                     Kind::AmendOrder(v1::AmendOrder { order: id, machines, price_limit, total_limit, expires_ms: number })
                 }
                 5 => Kind::CancelOrder(v1::CancelOrder { order: id }),
-                _ => Kind::AmendOffer(v1::AmendOffer { offer: id, price_per_hour: amount, expires_ms: number }),
+                _ => Kind::AmendOffer(v1::AmendOffer { offer: id, price_per_hour: amount, expires_ms: number, reserve_price: memo }),
             };
             let mut bytes = v1::Command { kind: Some(kind) }.encode_to_vec();
             for (at, byte, change) in changes {

@@ -15,11 +15,14 @@ pub(crate) mod matching;
 pub(crate) mod orders;
 pub mod outlook;
 pub mod query;
+mod terms;
 
 pub(crate) use book::{amend_offer, check_terms, end_order, make_offer, on_offer_due, on_order_due, place_for_job};
 pub(crate) use book::{take_off, withdraw_all, withdraw_offer};
 pub(crate) use live::machine_changed;
 pub(crate) use matching::{Fresh, free_again, price_of, release_machines, try_match};
+
+pub use terms::{GRACE_MIN_MAX, Interruption};
 
 use self::query::Query;
 use crate::{
@@ -113,6 +116,10 @@ pub struct OfferRow {
     pub made_ms: u64,
     /// Its place in time among all offers and orders.
     pub sequence: u64,
+    /// Disk that goes with it, GiB (claimed); none for all that the machine has.
+    pub disk_gib: Option<u32>,
+    /// How the machine may be taken back while it is rented; none for an offer on demand.
+    pub interruption: Option<Interruption>,
 }
 
 impl Identified for OfferRow {
@@ -160,6 +167,8 @@ pub struct OrderRow {
     pub sequence: u64,
     /// Ledger time until which it waits, ms.
     pub due_ms: u64,
+    /// Whether it takes machines that may be taken back. A job's never does: its machines check each other to the end.
+    pub interruptible: bool,
 }
 
 impl Identified for OrderRow {

@@ -283,6 +283,10 @@ refusals! {
     // Of agreements; appeared later.
     NoRenewal = 228, "no_renewal", "the seller's offer forbids it: it was withdrawn, or lapses before, or its longest rent is shorter";
     BadAway = 229, "bad_away", "a machine may stay away for at most 30 days";
+    // Of offers; appeared later.
+    BadDisk(detail) = 230, "bad_disk", "an offer promises no more disk than its machine has";
+    BadReserve = 231, "bad_reserve", "the price for which a machine is taken back is not below the offer's own";
+    BadGrace = 232, "bad_grace", "an interruptible offer has a reserve price and gives 1 to 720 minutes of notice, one on demand neither";
 }
 
 /// The sentence, and what in particular was wrong.

@@ -109,6 +109,13 @@ impl People {
                 duration_min_s: u64::from(number % 4),
                 duration_max_s: u64::from(number),
                 expires_ms: if number == 0 { 1 } else { state.now_ms() + 60_000 },
+                disk_gib: number % 3,
+                reserve_price: if number % 5 == 1 {
+                    (u64::from(number) * 100_000_000).to_string()
+                } else {
+                    String::new()
+                },
+                grace_min: number % 2 * number,
             }),
             11 => Kind::WithdrawOffer(v1::WithdrawOffer { offer: things.offer }),
             12 | 13 => {

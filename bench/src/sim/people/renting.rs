@@ -41,7 +41,7 @@ impl People {
             5 if !offers.is_empty() => {
                 let offer = self.rng.pick(&offers).0.to_vec();
                 let price_per_hour = self.price();
-                (owner, Kind::AmendOffer(v1::AmendOffer { offer, price_per_hour, expires_ms: 0 }))
+                (owner, Kind::AmendOffer(v1::AmendOffer { offer, price_per_hour, ..v1::AmendOffer::default() }))
             }
             6 if !offers.is_empty() => {
                 let offer = self.rng.pick(&offers).0.to_vec();
@@ -72,6 +72,7 @@ impl People {
             query: (*self.rng.pick(&queries)).to_owned(),
             start_deadline_s: self.rng.below(4) * 10,
             away_s: self.rng.below(4) * 10,
+            interruptible: self.rng.one_in(2),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `market list`: machines that can be rented now, ranked and filtered, or every machine there is.
 
-use super::{all_offers, known, machines, reliability_text, reliability_value, split_speed};
+use super::{all_offers, known, machines, reliability_text, reliability_value, split_speed, terms_text};
 use crate::{
     args::ListArgs,
     client::ask,
@@ -37,6 +37,9 @@ pub(super) async fn search(desk: &Desk, args: &ListArgs) -> Result<()> {
         let mut value = machine_value(machine, Some(wire_mai(&offer.price_per_hour)));
         value["offer"] = hex::encode(&offer.id).into();
         value["price_of_speed"] = price_of_speed.clone().into();
+        value["reserve_price"] = known(&offer.reserve_price).into();
+        value["grace_min"] = offer.grace_min.into();
+        value["disk_gib"] = (offer.disk_gib > 0).then_some(offer.disk_gib).into();
         value
     });
     output::show(desk.format, &Value::Array(values.collect()), || {
@@ -45,12 +48,13 @@ pub(super) async fn search(desk: &Desk, args: &ListArgs) -> Result<()> {
             .map(|(machine, offer, price_of_speed)| {
                 let mut row = machine_row(machine, wire_mai(&offer.price_per_hour));
                 row.push(price_of_speed.clone().unwrap_or_else(|| "–".to_owned()));
+                row.push(terms_text(offer));
                 row.push(short(&offer.id));
                 row
             })
             .collect();
         let pages = reply.total.div_ceil(args.per_page).max(1);
-        let table = output::table(&[HEAD.as_slice(), &["MAI/10¹⁵ operations", "offer"]].concat(), &rows);
+        let table = output::table(&[HEAD.as_slice(), &["MAI/10¹⁵ operations", "terms", "offer"]].concat(), &rows);
         format!("{table}\n{} machines, page {} of {pages}", reply.total, args.page)
     });
     Ok(())

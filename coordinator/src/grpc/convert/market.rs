@@ -39,6 +39,9 @@ fn offer(state: &State, row: &OfferRow) -> v1::Offer {
         status: row.status.as_str().to_owned(),
         made_ms: row.made_ms,
         reliability: state.machine(row.machine).map(|machine| reliability(machine.reliability)),
+        disk_gib: row.disk_gib.unwrap_or(0),
+        reserve_price: row.interruption.map(|of| of.reserve_price.to_string()).unwrap_or_default(),
+        grace_min: row.interruption.map_or(0, |of| of.grace_min),
     }
 }
 
@@ -146,6 +149,7 @@ fn order(row: &OrderRow) -> v1::Order {
         duration_s: row.duration_s,
         query: row.query.to_string(),
         expires_ms: row.due_ms,
+        interruptible: row.interruptible,
     }
 }
 
@@ -185,6 +189,7 @@ pub(crate) fn explanation(found: Explanation) -> v1::ExplainOrderReply {
         Some(Change::PriceLimit(limit)) => ("price_limit", limit.to_string()),
         Some(Change::TotalLimit(limit)) => ("total_limit", limit.to_string()),
         Some(Change::Duration(duration_s)) => ("duration", duration_s.to_string()),
+        Some(Change::Interruptible) => ("interruptible", "true".to_owned()),
         Some(Change::Query(query)) => ("where", query.to_string()),
         Some(Change::Machines(machines)) => ("machines", machines.to_string()),
     };

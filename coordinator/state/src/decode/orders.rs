@@ -31,6 +31,7 @@ pub(super) fn place(wire: v1::PlaceOrder) -> Result<PlaceOrder, Refusal> {
         start_deadline_s: given(wire.start_deadline_s),
         away_s: given(wire.away_s),
         query: query(&wire.query)?,
+        interruptible: wire.interruptible,
     })
 }
 
@@ -50,14 +51,15 @@ fn amended(order: &[u8], machines: u32, price: &str, total: &str, expires_ms: u6
 }
 
 pub(super) fn amend_offer(wire: &v1::AmendOffer) -> Result<AmendOffer, Refusal> {
-    amended_offer(&wire.offer, &wire.price_per_hour, wire.expires_ms)
+    amended_offer(&wire.offer, &wire.price_per_hour, wire.expires_ms, &wire.reserve_price)
 }
 
-fn amended_offer(offer: &[u8], price: &str, expires_ms: u64) -> Result<AmendOffer, Refusal> {
+fn amended_offer(offer: &[u8], price: &str, expires_ms: u64, reserve: &str) -> Result<AmendOffer, Refusal> {
     Ok(AmendOffer {
         offer: OfferId(array("offer", offer)?),
         price_per_hour: money("price_per_hour", price)?,
         expires_ms: given(expires_ms),
+        reserve_price: given_money("reserve_price", reserve)?,
     })
 }
 
@@ -78,7 +80,7 @@ pub(super) fn direct(number: u32, body: &[u8]) -> Option<Result<Command, Refusal
         }
         AMEND_OFFER => {
             let (offer, price, expires_ms) = (fields.bytes(1).ok()?, fields.text(2).ok()?, fields.uint(3).ok()?);
-            amended_offer(offer, price, expires_ms).map(Command::AmendOffer)
+            amended_offer(offer, price, expires_ms, fields.text(4).ok()?).map(Command::AmendOffer)
         }
         _ => return None,
     };
@@ -95,16 +97,21 @@ fn placed(fields: &mut Fields<'_>) -> Result<v1::PlaceOrder, NotCanonical> {
         total_limit: fields.text(4)?.to_owned(),
         duration_s: fields.uint(5)?,
         expires_ms: fields.uint(6)?,
-        immediate: match fields.uint(7)? {
-            0 => false,
-            1 => true,
-            _ => return Err(NotCanonical),
-        },
+        immediate: flag(fields.uint(7)?)?,
         offer: fields.bytes(8)?.to_vec(),
         query: fields.text(9)?.to_owned(),
         start_deadline_s: fields.uint(10)?,
         away_s: fields.uint(11)?,
+        interruptible: flag(fields.uint(12)?)?,
     })
+}
+
+fn flag(number: u64) -> Result<bool, NotCanonical> {
+    match number {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(NotCanonical),
+    }
 }
 
 /// Zero says that nothing was given.
@@ -112,7 +119,7 @@ fn given(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
-fn given_money(name: &str, text: &str) -> Result<Option<Money>, Refusal> {
+pub(super) fn given_money(name: &str, text: &str) -> Result<Option<Money>, Refusal> {
     if text.is_empty() { Ok(None) } else { money(name, text).map(Some) }
 }
 

@@ -74,6 +74,9 @@ pub fn command(wire: v1::Command) -> Result<Command, Refusal> {
             duration_min_s: c.duration_min_s,
             duration_max_s: c.duration_max_s,
             expires_ms: c.expires_ms,
+            disk_gib: (c.disk_gib != 0).then_some(c.disk_gib),
+            reserve_price: orders::given_money("reserve_price", &c.reserve_price)?,
+            grace_min: c.grace_min,
         }),
         Kind::WithdrawOffer(c) => Command::WithdrawOffer(WithdrawOffer { offer: OfferId(array("offer", &c.offer)?) }),
         Kind::SubmitTraining(c) => Command::SubmitTraining(SubmitTraining {

@@ -9,7 +9,12 @@ use matrixai_protocol::drilling::Kernel;
 use std::borrow::Cow;
 
 const BYTES_A_GIB: u128 = 1 << 30;
+const S_PER_MIN: u64 = 60;
 const MICRO: u128 = 1_000_000;
+
+/// What the attribute `rent` says.
+const ON_DEMAND: &str = "on-demand";
+const INTERRUPTIBLE: &str = "interruptible";
 
 /// An offer with the rows that its attributes are in.
 #[derive(Debug)]
@@ -53,7 +58,14 @@ impl Described for Rows<'_> {
             NumberAttribute::RentMax => Some(Number::whole(self.offer.duration_max_s)),
             NumberAttribute::Cores => Some(Number::whole(self.machine?.inventory.cores.into())),
             NumberAttribute::Ram => gib(self.machine?.inventory.ram_bytes),
-            NumberAttribute::Disk => gib(self.machine?.inventory.disk_bytes),
+            NumberAttribute::Reserve => Some(Number::money(self.offer.interruption?.reserve_price)),
+            NumberAttribute::Grace => {
+                Some(Number::whole(u64::from(self.offer.interruption?.grace_min).saturating_mul(S_PER_MIN)))
+            }
+            NumberAttribute::Disk => match self.offer.disk_gib {
+                Some(gib) => Some(Number::whole(gib.into())),
+                None => gib(self.machine?.inventory.disk_bytes),
+            },
             NumberAttribute::SpeedIgemm => self.speed(Kernel::Igemm),
             NumberAttribute::SpeedFgemm => self.speed(Kernel::Fgemm),
             NumberAttribute::SpeedMemwalk => self.speed(Kernel::Memwalk),
@@ -71,6 +83,9 @@ impl Described for Rows<'_> {
         match attribute {
             TextAttribute::Owner => Some(self.offer.owner.to_string().into()),
             TextAttribute::Machine => Some(self.offer.machine.to_string().into()),
+            TextAttribute::Rent => {
+                Some(if self.offer.interruption.is_some() { INTERRUPTIBLE } else { ON_DEMAND }.into())
+            }
             TextAttribute::Cpu => Some(self.machine?.inventory.cpu_model.as_str().into()),
             TextAttribute::Os => Some(self.machine?.inventory.os.as_str().into()),
             TextAttribute::Region => {
@@ -90,10 +105,14 @@ impl Described for Rows<'_> {
                 NumberAttribute::Price
                 | NumberAttribute::RentMin
                 | NumberAttribute::RentMax
+                | NumberAttribute::Reserve
+                | NumberAttribute::Grace
                 | NumberAttribute::Power
                 | NumberAttribute::Reliability,
             )
-            | Attribute::Text(TextAttribute::Owner | TextAttribute::Machine) => Provenance::Ledger,
+            | Attribute::Text(TextAttribute::Owner | TextAttribute::Machine | TextAttribute::Rent) => {
+                Provenance::Ledger
+            }
             Attribute::Number(
                 NumberAttribute::SpeedIgemm
                 | NumberAttribute::SpeedFgemm

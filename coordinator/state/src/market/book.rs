@@ -2,7 +2,7 @@
 
 use super::{
     DURATION_S_MAX, OFFERS_PER_MACHINE_MAX, ORDER_MACHINES_MAX, OfferRow, OfferStatus, OrderRow, OrderTerms,
-    START_DEADLINE_DEFAULT_S, live, matching::FreshOrder, orders,
+    START_DEADLINE_DEFAULT_S, live, matching::FreshOrder, orders, terms,
 };
 use crate::{
     command::{AmendOffer, MakeOffer, WithdrawOffer},
@@ -36,18 +36,10 @@ impl OfferRow {
 
 /// Offers a machine.
 pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId, cmd: &MakeOffer) -> Outcome {
-    if cmd.price_per_hour.is_zero() {
-        return Refusal::ZeroPrice.into();
-    }
-    if cmd.duration_min_s == 0 || cmd.duration_max_s == 0 {
-        return Refusal::ZeroDuration.into();
-    }
-    if cmd.duration_min_s > cmd.duration_max_s || cmd.duration_max_s > DURATION_S_MAX {
-        return Refusal::BadDuration.into();
-    }
-    if cmd.expires_ms <= ctx.now_ms {
-        return Refusal::OfferExpired.into();
-    }
+    let interruption = match terms::check_offer(cmd, ctx.now_ms) {
+        Ok(interruption) => interruption,
+        Err(refusal) => return refusal.into(),
+    };
     let Some(machine) = state.machines.get(&cmd.machine) else { return Refusal::UnknownMachine.into() };
     if machine.owner != owner {
         return Refusal::NotYourMachine.into();
@@ -57,6 +49,9 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     }
     if machine.suspended {
         return Refusal::MachineSuspended.into();
+    }
+    if let Err(refusal) = terms::check_disk(cmd.disk_gib, machine) {
+        return refusal.into();
     }
     let ready = machine.online && power::has_fgemm(state, cmd.machine);
     if state.head.rules_version >= rules::OFFERS_READY && !ready {
@@ -84,6 +79,8 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
         status: OfferStatus::Open,
         made_ms: ctx.now_ms,
         sequence: next_sequence(state),
+        disk_gib: cmd.disk_gib,
+        interruption,
     };
     state.book.insert(row.key(), id);
     state.machine_offers.insert((cmd.machine, id), ());
@@ -91,7 +88,7 @@ pub(crate) fn make_offer(state: &mut State, ctx: &mut Context, owner: AccountId,
     ctx.event("offer.made", id, format!("Machine {} is offered at {} an hour.", row.machine, row.price_per_hour));
     state.offers.insert(row);
     limits::opened(state, owner);
-    live::offer_changed(state, ctx, id);
+    live::offer_changed(state, ctx, id, true);
     Outcome::made(id)
 }
 
@@ -114,11 +111,17 @@ pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId
     if cmd.expires_ms.is_some_and(|expires_ms| expires_ms <= ctx.now_ms) {
         return Refusal::OfferExpired.into();
     }
+    let interruption = match terms::amended(row, cmd) {
+        Ok(interruption) => interruption,
+        Err(refusal) => return refusal.into(),
+    };
+    let redescribed = interruption != row.interruption;
     let sequence = next_sequence(state);
     let Some(row) = state.offers.at_mut(place) else { return Refusal::UnknownOffer.into() };
     let (old, due) = (row.key(), row.expires_ms);
     (row.price_per_hour, row.sequence) = (cmd.price_per_hour, sequence);
     row.expires_ms = cmd.expires_ms.unwrap_or(due);
+    row.interruption = interruption;
     let (new, expires_ms, open) = (row.key(), row.expires_ms, row.status == OfferStatus::Open);
     if open {
         state.book.remove(&old);
@@ -128,7 +131,11 @@ pub(crate) fn amend_offer(state: &mut State, ctx: &mut Context, owner: AccountId
         state.timers.remove(&(due, Timer::Offer(cmd.offer)));
         state.timers.insert((expires_ms, Timer::Offer(cmd.offer)), ());
     }
-    live::offer_amended(state, ctx, cmd.offer);
+    if redescribed {
+        live::offer_changed(state, ctx, cmd.offer, true);
+    } else {
+        live::offer_amended(state, ctx, cmd.offer);
+    }
     Outcome::DONE
 }
 
@@ -238,6 +245,7 @@ pub(crate) fn place_for_job(
         memory_bytes,
         sequence: next_sequence(state),
         due_ms: ctx.now_ms.saturating_add(wait_s.saturating_mul(1_000)),
+        interruptible: false,
     };
     state.timers.insert((row.due_ms, Timer::Order(row.id)), ());
     ctx.fresh.orders.push(FreshOrder { id: row.id, placed: true });
@@ -282,7 +290,7 @@ fn close_offer(state: &mut State, ctx: &mut Context, offer: OfferId, status: Off
     state.machine_offers.remove(&(machine, offer));
     state.timers.remove(&(due, Timer::Offer(offer)));
     limits::closed(state, owner);
-    live::offer_changed(state, ctx, offer);
+    live::offer_changed(state, ctx, offer, false);
     ctx.event("offer.closed", offer, format!("The offer of machine {machine} is {}.", status.as_str()));
 }
 

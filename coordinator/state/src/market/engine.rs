@@ -67,6 +67,8 @@ pub struct Ask {
     pub expires_ms: u64,
     /// Memory of its machine, bytes.
     pub memory_bytes: u64,
+    /// Whether it may be taken back while it is rented.
+    pub interruptible: bool,
 }
 
 /// An order as matching sees it.
@@ -88,6 +90,8 @@ pub struct Bid {
     pub duration_s: u64,
     /// Memory that a machine must have, bytes.
     pub memory_bytes: u64,
+    /// Whether it takes machines that may be taken back.
+    pub interruptible: bool,
 }
 
 /// A place in a ladder: the better price first, then the older. Bids' prices count down from the highest there is.
@@ -115,6 +119,7 @@ impl Ask {
             && (self.duration_min_s..=self.duration_max_s).contains(&bid.duration_s)
             && self.memory_bytes >= bid.memory_bytes
             && self.expires_ms > now_ms
+            && (bid.interruptible || !self.interruptible)
     }
 }
 

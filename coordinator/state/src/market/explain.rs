@@ -33,10 +33,12 @@ pub(super) enum Asked {
     Other,
     Memory,
     Duration,
+    Lasting,
     Price,
 }
 
-pub(super) const ASKED: [Asked; 5] = [Asked::Available, Asked::Other, Asked::Memory, Asked::Duration, Asked::Price];
+pub(super) const ASKED: [Asked; 6] =
+    [Asked::Available, Asked::Other, Asked::Memory, Asked::Duration, Asked::Lasting, Asked::Price];
 
 impl Asked {
     pub(super) const fn bit(self) -> u64 {
@@ -50,6 +52,7 @@ impl Asked {
             Asked::Other => "the buyer is another account",
             Asked::Memory => "its machine has the memory that is asked for",
             Asked::Duration => "it may be rented for so long",
+            Asked::Lasting => "it is on demand, or the order takes interruptible ones",
             Asked::Price => "it asks no more than the limit",
         }
     }
@@ -60,6 +63,8 @@ impl Asked {
             Asked::Other => "its owner is another account".to_owned(),
             Asked::Memory => format!("its machine has {} bytes of memory", order.memory_bytes),
             Asked::Duration => format!("it may be rented for {} s", order.duration_s),
+            Asked::Lasting if order.interruptible => "it is on demand or interruptible".to_owned(),
+            Asked::Lasting => "it is on demand".to_owned(),
             Asked::Price => format!("it asks at most {} an hour", order.price_limit),
         }
     }
@@ -87,6 +92,8 @@ pub enum Change {
     TotalLimit(Money),
     /// How long it rents, seconds.
     Duration(u64),
+    /// It takes machines that may be taken back, too.
+    Interruptible,
     /// What a machine must be.
     Query(Query),
     /// How many machines it wants, all or none.
@@ -158,6 +165,7 @@ impl State {
             Asked::Other => offer.owner != order.buyer,
             Asked::Memory => rows.memory_bytes() >= order.memory_bytes,
             Asked::Duration => (offer.duration_min_s..=offer.duration_max_s).contains(&order.duration_s),
+            Asked::Lasting => order.interruptible || offer.interruption.is_none(),
             Asked::Price => offer.price_per_hour <= order.price_limit,
         });
         let asked = asked.map(|holds| if holds { Truth::True } else { Truth::False });
@@ -221,6 +229,11 @@ impl Search<'_> {
             };
             let taken = self.take(fits, duration_s, self.needed).filter(|(_, cost)| cheap(cost));
             found.extend(taken.map(|(_, cost)| (Change::Duration(duration_s), cost)));
+        }
+        // A job never takes them.
+        if self.order.job.is_none() {
+            let taken = without(Asked::Lasting.bit()).filter(|(_, cost)| cheap(cost));
+            found.extend(taken.map(|(_, cost)| (Change::Interruptible, cost)));
         }
         for (at, clause) in clauses.iter().enumerate().take(CLAUSES_MAX) {
             let taken = without(bit(at.saturating_add(ASKED.len()))).filter(|(_, cost)| cheap(cost));

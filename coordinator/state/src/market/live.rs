@@ -46,13 +46,13 @@ struct Touched {
     orders: BTreeSet<OrderId>,
 }
 
-/// An offer was made, amended or closed, or can be had again.
-pub(crate) fn offer_changed(state: &mut State, ctx: &mut Context, offer: OfferId) {
+/// An offer was made, amended or closed, or can be had again; `described`: what can be asked about it changed, its price aside.
+pub(crate) fn offer_changed(state: &mut State, ctx: &mut Context, offer: OfferId, described: bool) {
     let mut live = std::mem::take(&mut state.live);
     let row = state.offers.get(&offer);
     let open = row.is_some_and(|row| available(state, row));
     if let Some(built) = &mut live.0 {
-        built.sync_row(state, offer, row, open, false);
+        built.sync_row(state, offer, row, open, described);
     }
     state.live = live;
     if open {
@@ -70,7 +70,7 @@ pub(crate) fn offer_amended(state: &mut State, ctx: &mut Context, offer: OfferId
     match open {
         Some(true) => ctx.fresh.offers.push(offer),
         Some(false) => {}
-        None => offer_changed(state, ctx, offer),
+        None => offer_changed(state, ctx, offer, false),
     }
 }
 
@@ -302,6 +302,7 @@ fn ask(state: &State, row: &OfferRow, open: bool) -> Ask {
         duration_min_s: row.duration_min_s,
         duration_max_s: row.duration_max_s,
         expires_ms: row.expires_ms,
+        interruptible: row.interruption.is_some(),
         memory_bytes: state.machines.get(&row.machine).map_or(0, |machine| machine.inventory.ram_bytes),
     }
 }
@@ -317,5 +318,6 @@ pub(super) fn bid(row: &OrderRow) -> Bid {
         distinct_owners: row.job.is_some(),
         duration_s: row.duration_s,
         memory_bytes: row.memory_bytes,
+        interruptible: row.interruptible,
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn place(state: &mut State, ctx: &mut Context, buyer: AccountId, cmd:
         memory_bytes: 0,
         sequence: next_sequence(state),
         due_ms: if cmd.expires_ms == 0 { ctx.now_ms.saturating_add(TURN_WAIT_MS_MAX) } else { cmd.expires_ms },
+        interruptible: cmd.interruptible,
     };
     ctx.event("order.placed", id, format!("Account {buyer} wants {wanted} machines at up to {price_limit} an hour."));
     enter(state, ctx, row);

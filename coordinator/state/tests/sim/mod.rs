@@ -222,6 +222,7 @@ impl Sim {
             duration_min_s: 1,
             duration_max_s: 86_400,
             expires_ms: self.world.now_ms + 86_400_000,
+            ..v1::MakeOffer::default()
         });
         assert!(matches!(self.say(&owner, offer), Outcome::Done { .. }));
     }

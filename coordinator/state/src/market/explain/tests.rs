@@ -63,6 +63,7 @@ fn changed(order: &PlaceOrder, change: &Change) -> PlaceOrder {
         Change::TotalLimit(limit) => order.total_limit = *limit,
         Change::Duration(duration_s) => order.duration_s = *duration_s,
         Change::Query(query) => order.query = query.clone(),
+        Change::Interruptible => order.interruptible = true,
         Change::Machines(machines) => (order.machines, order.least) = (*machines, None),
     }
     order
@@ -72,7 +73,7 @@ fn changed(order: &PlaceOrder, change: &Change) -> PlaceOrder {
 /// tried, not the shorter ones that the money might suffice for; they are left out.
 fn all_changes(order: &PlaceOrder, clauses: &[Condition]) -> Vec<Change> {
     let much = money(1_000_000);
-    let mut all = vec![Change::PriceLimit(much), Change::TotalLimit(much)];
+    let mut all = vec![Change::PriceLimit(much), Change::TotalLimit(much), Change::Interruptible];
     for left_out in 0..clauses.len() {
         let rest: Vec<String> =
             clauses.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, one)| one.to_string()).collect();
@@ -87,16 +88,17 @@ proptest! {
 
     #[test]
     fn the_change_that_is_named_matches(
-        offers in prop::collection::vec((1u8..5, 1u32..5, 1u64..8, 0usize..3, any::<bool>(), any::<bool>()), 0..10),
+        offers in prop::collection::vec((1u8..5, 1u32..5, 1u64..8, 0usize..3, any::<bool>(), any::<bool>(), any::<bool>()), 0..10),
         (machines, least) in (1u32..4).prop_flat_map(|machines| (Just(machines), 1..=machines)),
         limit in 1u64..8,
         total in 1u64..20,
         duration in 0usize..3,
         query in 0usize..QUERIES.len(),
+        interruptible: bool,
     ) {
         let owners: Vec<u8> = offers.iter().map(|(owner, ..)| *owner).collect();
         let mut state = market_of(&owners);
-        for (number, (owner, cores, price, longest, at_least, online)) in (0u8..).zip(offers) {
+        for (number, (owner, cores, price, longest, at_least, online, on_demand)) in (0u8..).zip(offers) {
             let row = state.machines.get_mut(&machine(number)).unwrap();
             (row.inventory.cores, row.online) = (cores, online);
             let offer = crate::command::MakeOffer {
@@ -105,6 +107,9 @@ proptest! {
                 duration_min_s: if at_least { 1_000.min(DURATIONS[longest]) } else { 1 },
                 duration_max_s: DURATIONS[longest],
                 expires_ms: 1_000_000,
+                disk_gib: None,
+                reserve_price: (!on_demand).then_some(money(9)),
+                grace_min: u32::from(!on_demand),
             };
             let owner = AccountId([owner; 20]);
             let made = run(&mut state, number.into(), |state, ctx| crate::market::make_offer(state, ctx, owner, &offer));
@@ -123,6 +128,7 @@ proptest! {
             start_deadline_s: None,
             away_s: None,
             query: Query::parse(QUERIES[query]).unwrap(),
+            interruptible,
         };
         let id = place(&mut state, 100, &order);
         prop_assume!(state.trades_made() == 0);

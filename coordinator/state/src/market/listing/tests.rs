@@ -57,6 +57,8 @@ fn offer(state: &mut State, machine: u8, price: u64) {
         duration_max_s: 3_600,
         expires_ms: 1_000_000,
         status: OfferStatus::Open,
+        disk_gib: None,
+        interruption: None,
         made_ms: 0,
         sequence,
     };

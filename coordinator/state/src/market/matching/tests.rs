@@ -104,6 +104,9 @@ fn offer(state: &mut State, number: u8, price: u64) -> Fresh {
         duration_min_s: 1,
         duration_max_s: 3_600,
         expires_ms: 1_000_000,
+        disk_gib: None,
+        reserve_price: None,
+        grace_min: 0,
     };
     assert!(matches!(market::make_offer(state, &mut ctx, owner, &offer), Outcome::Done { .. }));
     ctx.fresh
@@ -303,6 +306,7 @@ fn an_order_that_does_not_rest_has_its_turn_later_all_the_same() {
         start_deadline_s: None,
         away_s: None,
         query: Query::default(),
+        interruptible: false,
     };
     assert!(matches!(market::orders::place(&mut state, &mut ctx, BUYER, order), Outcome::Done { .. }));
     try_match(&mut state, &mut ctx);

@@ -28,6 +28,9 @@ fn offer(state: &mut State, number: u8, owner: u8, price: u64) -> OfferId {
         duration_min_s: 1,
         duration_max_s: if number == 3 { 1_800 } else { 3_600 },
         expires_ms: 1_000_000_000,
+        disk_gib: None,
+        reserve_price: None,
+        grace_min: 0,
     };
     let owner = AccountId([owner; 20]);
     match run(state, number.into(), |state, ctx| market::make_offer(state, ctx, owner, &offer)) {
@@ -49,13 +52,14 @@ fn order(machines: u32, least: u32, limit: u64, total: u64, query: &str) -> Plac
         start_deadline_s: None,
         away_s: None,
         query: Query::parse(query).unwrap(),
+        interruptible: false,
     }
 }
 
 /// Whether somebody takes the offer at a price.
 fn taken(state: &State, offer: OfferId, price: Money) -> bool {
     let mut state = state.clone();
-    let amend = AmendOffer { offer, price_per_hour: price, expires_ms: None };
+    let amend = AmendOffer { offer, price_per_hour: price, expires_ms: None, reserve_price: None };
     run(&mut state, 300, |state, ctx| market::amend_offer(state, ctx, AccountId([1; 20]), &amend));
     state.offer(offer).is_some_and(|row| row.status == OfferStatus::Rented)
 }

@@ -39,9 +39,13 @@ attributes! {
         RentMax = "rent_max",
         /// Cores that the worker may use.
         Cores = "cores",
+        /// At which price another order has the machine taken back, MAI an hour; undefined on demand.
+        Reserve = "reserve",
+        /// Notice of that, seconds; undefined on demand.
+        Grace = "grace",
         /// Memory, GiB.
         Ram = "ram",
-        /// Disk, GiB.
+        /// Disk that is offered, GiB.
         Disk = "disk",
         /// Memory of one graphics processor, GiB; undefined until a measurement of it exists.
         GpuRam = "gpu_ram",
@@ -67,6 +71,8 @@ attributes! {
         Owner = "owner",
         /// The machine, in hexadecimal: an order for one machine alone names it.
         Machine = "machine",
+        /// `on-demand`, or `interruptible`: it may be taken back while it is rented.
+        Rent = "rent",
         /// Model of the processor.
         Cpu = "cpu",
         /// Operating system.

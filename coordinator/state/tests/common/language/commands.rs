@@ -70,6 +70,9 @@ pub fn command_of(world: &World, signer: &str, text: &str, place: &str) -> Kind 
             duration_min_s: args.number("min", 1),
             duration_max_s: args.number("max", 86_400),
             expires_ms: world.now_ms.wrapping_add_signed(duration_ms(args.get("lasts").unwrap_or("+24h"))),
+            disk_gib: args.number("disk", 0) as u32,
+            reserve_price: args.money("reserve", ""),
+            grace_min: args.number("grace", 0) as u32,
         }),
         "withdraw" => Kind::WithdrawOffer(v1::WithdrawOffer { offer: id("offer") }),
         "submit" => Kind::SubmitTraining(v1::SubmitTraining {

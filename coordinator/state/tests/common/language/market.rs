@@ -25,6 +25,7 @@ pub(super) fn command(world: &World, name: &str, args: &Args<'_>) -> Kind {
             query: args.get("where").unwrap_or_default().to_owned(),
             start_deadline_s: args.number("start", 0),
             away_s: args.number("away", 0),
+            interruptible: args.get("interruptible").is_some(),
         }),
         "amend" => Kind::AmendOrder(v1::AmendOrder {
             order: id("order"),
@@ -38,6 +39,7 @@ pub(super) fn command(world: &World, name: &str, args: &Args<'_>) -> Kind {
             offer: id("offer"),
             price_per_hour: args.money("price", "1000000000"),
             expires_ms: args.get("lasts").map_or(0, ahead),
+            reserve_price: args.money("reserve", ""),
         }),
         "end" => Kind::EndAgreement(v1::EndAgreement { agreement: id("agreement") }),
         "begin" => Kind::AgreementStarted(v1::AgreementStarted { agreement: id("agreement") }),

@@ -35,6 +35,10 @@ pub fn see(world: &World, rest: &str, place: &str) {
             let row = world.state.offer(OfferId(world.named(name))).unwrap_or_else(|| panic!("{place}: no offer"));
             fields.insert("status", row.status.as_str().to_owned());
             fields.insert("price", row.price_per_hour.to_string());
+            fields.insert("disk", row.disk_gib.map_or("all".to_owned(), |gib| gib.to_string()));
+            let interruption = row.interruption;
+            fields.insert("reserve", interruption.map_or("none".to_owned(), |of| of.reserve_price.to_string()));
+            fields.insert("grace", interruption.map_or(0, |of| of.grace_min).to_string());
         }
         "hold" => {
             let row = world.state.hold(world.job(name)).unwrap_or_else(|| panic!("{place}: no hold"));
