@@ -11,12 +11,14 @@ use std::cell::RefCell;
 const BUYER: &str = "buyer.key";
 /// What 600 seconds cost at 0.5 MAI an hour, rounded down to minor units.
 const TEN_MINUTES: &str = "0.083333333";
+/// How long what is earned is locked, seconds.
+const DISPUTE_S: u64 = 1;
 /// What a second costs at that price with the fee, minor units, rounded up: an order is for whole seconds.
 const SECOND: i128 = 140_280;
 
 #[test]
 fn every_end_of_an_agreement_happens_with_real_workers() {
-    let mut cluster = Cluster::found();
+    let mut cluster = Cluster::found_disputable(&DISPUTE_S.to_string());
     cluster.add_workers(&["0.3", "0.3", "0.3"]);
     cluster.run(&["account", "new", "--key", BUYER]);
     cluster.run(&["faucet", "100", "--key", BUYER]);
@@ -95,9 +97,10 @@ fn begun(cluster: &Cluster, order: &str) -> Value {
     agreement(cluster, order, "its machine has begun", |row| row["started_ms"].as_u64() > Some(0))
 }
 
-/// The agreement of an order, once it is closed.
+/// The agreement of an order, once it is closed and what it earned is paid.
 fn closed(cluster: &Cluster, order: &str) -> Value {
-    agreement(cluster, order, "it is closed", |row| row["closed_ms"].as_u64() > Some(0))
+    let over = |row: &Value| row["closed_ms"].as_u64() > Some(0) && row["locked"] == "0";
+    agreement(cluster, order, "it is closed and paid", over)
 }
 
 fn agreement(cluster: &Cluster, order: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -116,8 +119,8 @@ fn end(cluster: &Cluster, agreement: &Value, key: &str) {
     cluster.run(&["order", "end", agreement["agreement"].as_str().unwrap(), "--key", key]);
 }
 
-/// Both statements name the agreement: the seller is paid what it says, and the buyer pays it with the fee and gets the rest
-/// back, unless that went into another order.
+/// Both statements name the agreement: what it says moves from the buyer's hold to the seller's, which is paid out of that a
+/// window later; the buyer pays the fee then, and has got the rest back, unless that went into another order.
 fn both_say(cluster: &Cluster, agreement: &Value, seller: &str) {
     let (held, earned, fees) = (minor(&agreement["held"]), minor(&agreement["earned"]), minor(&agreement["fees"]));
     let back = if agreement["again"] == "" { held - earned - fees } else { 0 };
@@ -135,8 +138,22 @@ fn both_say(cluster: &Cluster, agreement: &Value, seller: &str) {
         all.iter().filter(|(_, amount)| *amount != 0).map(|(cause, amount)| ((*cause).to_owned(), *amount)).collect()
     };
     assert_eq!(lines(seller, "balance_change"), expected(&[("pay_rent", earned)]), "{agreement}");
-    let paid = expected(&[("fee", -fees), ("pay_rent", -earned), ("refund", -back)]);
+    assert_eq!(lines(seller, "held_change"), expected(&[("earn", earned), ("pay_rent", -earned)]), "{agreement}");
+    let paid = expected(&[("earn", -earned), ("fee", -fees), ("refund", -back)]);
     assert_eq!(lines(BUYER, "held_change"), paid, "{agreement}");
+    locked_for_a_window(cluster, agreement, seller);
+}
+
+/// Nothing of it was the seller's own before a window had passed.
+fn locked_for_a_window(cluster: &Cluster, agreement: &Value, seller: &str) {
+    let statement = cluster.run(&["account", "statement", "--all", "--key", seller]);
+    let at = |cause: &str| {
+        let of = |line: &&Value| line["agreement"] == agreement["agreement"] && line["cause"] == cause;
+        statement.as_array().unwrap().iter().find(of).map(|line| line["now_ms"].as_u64().unwrap())
+    };
+    let (earned_ms, paid_ms) = (at("earn"), at("pay_rent"));
+    assert_eq!(earned_ms.is_some(), minor(&agreement["earned"]) > 0, "{agreement}");
+    assert!(earned_ms.is_none_or(|ms| paid_ms >= Some(ms + DISPUTE_S * 1_000)), "{earned_ms:?} {paid_ms:?}");
 }
 
 /// Minor units of an amount of MAI.

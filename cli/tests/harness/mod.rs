@@ -143,10 +143,19 @@ impl Cluster {
 
     /// The same of another build.
     pub fn found_as(program: &Path) -> Self {
+        Self::started(program).init()
+    }
+
+    /// Where what machines earn is locked for so many seconds.
+    pub fn found_disputable(dispute_s: &str) -> Self {
+        Self::started(Path::new(PROGRAM)).init_with(dispute_s, str::to_owned)
+    }
+
+    fn started(program: &Path) -> Self {
         let mut cluster = Self::empty();
         let folders = (1..=3).map(|n| cluster.home.path().join(format!("coordinator-{n}")));
         cluster.coordinators = folders.map(|folder| Process::start_as(program, &folder, &COORDINATOR)).collect();
-        cluster.init()
+        cluster
     }
 
     /// With a configuration, the others and clients being told of each address's door.
@@ -189,6 +198,10 @@ impl Cluster {
     }
 
     fn init_behind(self, door: impl Fn(&str) -> String) -> Self {
+        self.init_with("0", door)
+    }
+
+    fn init_with(self, dispute_s: &str, door: impl Fn(&str) -> String) -> Self {
         let cluster = self;
         let admin = cluster.run(&["account", "key", "--key", "operator.key"])["key"].as_str().unwrap().to_owned();
         let nodes: Vec<String> = cluster
@@ -196,7 +209,8 @@ impl Cluster {
             .iter()
             .map(|c| format!("{}@{}@{}", c.text("node_key"), door(&c.text("grpc")), c.text("web")))
             .collect();
-        let mut init = vec!["cluster", "init", "--test", "--beat-ms", "200", "--dispute-s", "0", "--admin", &admin];
+        let mut init =
+            vec!["cluster", "init", "--test", "--beat-ms", "200", "--dispute-s", dispute_s, "--admin", &admin];
         for node in &nodes {
             init.extend(["--node", node]);
         }
