@@ -15,6 +15,7 @@ pub(crate) mod matching;
 pub(crate) mod orders;
 pub mod outlook;
 pub mod query;
+mod scan;
 mod terms;
 
 pub(crate) use book::{amend_offer, check_terms, end_order, make_offer, on_offer_due, on_order_due, place_for_job};

@@ -32,9 +32,12 @@ pub struct SpeedRow {
 impl SpeedRow {
     /// Median of the samples, the lower one of two; 0 without any.
     pub fn median(&self) -> u64 {
-        let mut sorted = self.samples.clone();
+        let mut sorted = [0; SPEED_SAMPLES];
+        let newest = self.samples.iter().rev().take(SPEED_SAMPLES);
+        let count = sorted.iter_mut().zip(newest).map(|(place, sample)| *place = *sample).count();
+        let Some(sorted) = sorted.get_mut(..count) else { return 0 };
         sorted.sort_unstable();
-        let middle = sorted.len().saturating_sub(1).checked_div(2).unwrap_or(0);
+        let middle = count.saturating_sub(1) / 2;
         sorted.get(middle).copied().unwrap_or(0)
     }
 
@@ -81,6 +84,13 @@ pub struct PowerRow {
     pub consecutive_valid: u32,
 }
 
+impl PowerRow {
+    /// Whether its `fgemm` speed is measured.
+    pub(crate) fn has_fgemm(&self) -> bool {
+        self.speeds.get(&Kernel::Fgemm).is_some_and(|speed| !speed.provisional())
+    }
+}
+
 /// The `fgemm` speed that trainings are split and matched by: none while it is provisional.
 pub(crate) fn measured_fgemm(state: &State, machine: MachineId) -> Option<u64> {
     let speed = state.power.get(&machine)?.speeds.get(&Kernel::Fgemm)?;
@@ -89,8 +99,7 @@ pub(crate) fn measured_fgemm(state: &State, machine: MachineId) -> Option<u64> {
 
 /// Whether it has that speed.
 pub(crate) fn has_fgemm(state: &State, machine: MachineId) -> bool {
-    let speed = state.power.get(&machine).and_then(|row| row.speeds.get(&Kernel::Fgemm));
-    speed.is_some_and(|speed| !speed.provisional())
+    state.power.get(&machine).is_some_and(PowerRow::has_fgemm)
 }
 
 /// The newest `fgemm` speed, operations per second, provisional or not; 0 without any.

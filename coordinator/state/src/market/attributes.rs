@@ -19,7 +19,7 @@ const INTERRUPTIBLE: &str = "interruptible";
 /// An offer with the rows that its attributes are in.
 #[derive(Debug)]
 pub(crate) struct Rows<'a> {
-    offer: &'a OfferRow,
+    pub(super) offer: &'a OfferRow,
     machine: Option<&'a MachineRow>,
     power: Option<&'a PowerRow>,
 }
@@ -28,14 +28,19 @@ impl<'a> Rows<'a> {
     /// Those of an offer.
     pub(crate) fn of(state: &'a State, offer: &'a OfferRow) -> Self {
         let of: MachineId = offer.machine;
-        Self { offer, machine: state.machines.get(&of), power: state.power.get(&of) }
+        Self::new(offer, state.machines.get(&of), state.power.get(&of))
+    }
+
+    /// Those that somebody has found.
+    pub(super) const fn new(offer: &'a OfferRow, machine: Option<&'a MachineRow>, power: Option<&'a PowerRow>) -> Self {
+        Self { offer, machine, power }
     }
 
     /// Whether its machine can be had under it: there, free, measured.
     pub(crate) fn available(&self) -> bool {
         self.offer.status == OfferStatus::Open
             && self.machine.is_some_and(|row| row.available() && row.is_free())
-            && self.speed(Kernel::Fgemm).is_some()
+            && self.power.is_some_and(PowerRow::has_fgemm)
     }
 
     /// Memory of its machine, bytes.

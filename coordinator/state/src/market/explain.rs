@@ -11,6 +11,7 @@ use super::{
     attributes::Rows,
     matching::price_of,
     query::{Comparison, Condition, Described, Numeric, Operator, Query, Truth},
+    scan,
 };
 use crate::{
     ids::{AccountId, MachineId, OrderId},
@@ -131,9 +132,9 @@ impl State {
         conditions.extend(clauses.iter().map(|clause| failing(clause.to_string())));
         let (mut offers, mut fitting) = (0u64, 0u64);
         let mut candidates = Vec::new();
-        for row in self.open_offers() {
+        scan::open_offers(self, |rows| {
             offers = offers.saturating_add(1);
-            let fails = self.fails(order, clauses, row, &mut conditions);
+            let fails = self.fails(order, clauses, &rows, &mut conditions);
             fitting = fitting.saturating_add(u64::from(fails == 0));
             if fails.is_power_of_two()
                 && let Some(only) = conditions.get_mut(fails.trailing_zeros() as usize)
@@ -143,9 +144,11 @@ impl State {
             // Nothing that an order says can make up for two failings, nor for these.
             let hopeless = Asked::Available.bit() | Asked::Other.bit() | Asked::Memory.bit();
             if fails & hopeless == 0 && (fails == 0 || fails.is_power_of_two()) {
-                candidates.push(Candidate { row, fails });
+                candidates.push(Candidate { row: rows.offer, fails });
             }
-        }
+        });
+        // In the book's order.
+        candidates.sort_unstable_by_key(|candidate| (candidate.row.price_per_hour, candidate.row.sequence));
         let needed = needed(order);
         let change = Search { state: self, order, needed, candidates: &candidates }.cheapest(clauses);
         Some(Explanation { offers, fitting, needed, conditions, change })
@@ -156,10 +159,10 @@ impl State {
         &self,
         order: &OrderRow,
         clauses: &[Condition],
-        offer: &OfferRow,
+        rows: &Rows<'_>,
         counts: &mut [Failing],
     ) -> u64 {
-        let rows = Rows::of(self, offer);
+        let offer = rows.offer;
         let asked = ASKED.iter().map(|asked| match asked {
             Asked::Available => rows.available() && offer.expires_ms > self.head.now_ms,
             Asked::Other => offer.owner != order.buyer,
@@ -169,7 +172,7 @@ impl State {
             Asked::Price => offer.price_per_hour <= order.price_limit,
         });
         let asked = asked.map(|holds| if holds { Truth::True } else { Truth::False });
-        let truths = asked.chain(clauses.iter().map(|clause| clause.truth(&rows)));
+        let truths = asked.chain(clauses.iter().map(|clause| clause.truth(rows)));
         let mut fails = 0;
         for (at, (truth, count)) in truths.zip(counts).enumerate() {
             if truth != Truth::True {

@@ -7,6 +7,7 @@
 
 use super::{
     OfferRow, OrderRow, TRADES_MAX,
+    attributes::Rows,
     explain::{ASKED, Asked, Failing, clauses_of, cost_of, failing, needed},
     listing::scale,
 };
@@ -99,7 +100,7 @@ impl State {
     fn failed(&self, order: &OrderRow, offer: &OfferRow) -> (u64, Vec<(String, bool)>) {
         let clauses = clauses_of(order);
         let mut counts = vec![failing(String::new()); ASKED.len().saturating_add(clauses.len())];
-        let fails = self.fails(order, clauses, offer, &mut counts);
+        let fails = self.fails(order, clauses, &Rows::of(self, offer), &mut counts);
         let words = ASKED.iter().map(|asked| asked.of_offer().to_owned());
         let words = words.map(Some).chain(clauses.iter().map(|_| None));
         let clauses = ASKED.iter().map(|_| None).chain(clauses.iter().map(Some));
