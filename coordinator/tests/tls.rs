@@ -233,7 +233,19 @@ fn a_call_between_coordinators_comes_from_the_node_that_signed_it() {
         let second = cluster.channel(0, &cluster.with_certificate_of(1));
         // The certificate alone is not enough either.
         refused(exchange(second.clone(), cluster.claim(2, 0)).await.unwrap_err(), "does not name this node key");
-        // With all that a copy of the data folder holds, beside the coordinator itself.
+        // With all that a copy of the data folder holds, beside the coordinator itself, once that was heard.
+        let mut client = ClusterClient::new(cluster.channel(0, &cluster.anybody()));
+        let heard = async {
+            let mut attempts = tokio::time::interval(ATTEMPT_EVERY);
+            loop {
+                attempts.tick().await;
+                let nodes = client.get_status(GetStatusRequest {}).await.unwrap().into_inner().nodes;
+                if nodes.iter().any(|node| node.id == 2 && node.heard_ms != u64::MAX) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("the second is not heard");
         refused(exchange(second, cluster.claim(1, 0)).await.unwrap_err(), "another process");
     });
     cluster.handles.remove(1).stop().unwrap();

@@ -3,6 +3,10 @@
 //! Commands are typed: what a handler receives has the right lengths, amounts within limits and known names. Whether it
 //! makes sense in the present state is the handler's to decide.
 
+mod keys;
+
+pub use keys::{RecoverAccount, RotateKey, SetPayout};
+
 use crate::{
     admin::Action,
     ids::{AccountId, AgreementId, Hash, HoldId, JobId, Key, MachineId, NodeId, OfferId, OrderId, ProposalId, UnitId},
@@ -569,33 +573,4 @@ pub struct RenewAgreement {
 pub struct BurnFunds {
     /// How much.
     pub amount: Money,
-}
-
-/// Another key signs for the signer's account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RotateKey {
-    /// Which.
-    pub new_key: Key,
-    /// Its signature over "MatrixAI/account-key/v1" || cluster id || account id; checked at the edge and by auditors.
-    pub possession: Vec<u8>,
-}
-
-/// Another key signs for an account, says its recovery key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoverAccount {
-    /// Which account.
-    pub account: AccountId,
-    /// Which key.
-    pub new_key: Key,
-    /// As in [`RotateKey`].
-    pub possession: Vec<u8>,
-    /// The next recovery key; none keeps the present one.
-    pub recovery_key: Option<Key>,
-}
-
-/// Has another account paid what the signer's machines earn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetPayout {
-    /// Whom; none: the signer itself.
-    pub to: Option<AccountId>,
 }
