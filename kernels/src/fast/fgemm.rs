@@ -38,19 +38,11 @@ pub(super) fn rows<I: Isa>(
             run.resize((PANELS * I::COLUMNS).min(n - at), 0);
             pack_columns(isa, &Tensor::new(key, 1, t), (n, at), run, (panels, layout.b_panel()), pacer)
         })?;
-        let height = Layout::<I>::block_rows(m * products, team.threads());
-        let blocks = digests.chunks_mut(m).zip(b.chunks(b_words)).zip(first..).flat_map(|((digests, b), t)| {
-            digests.chunks_mut(height).zip((0..m).step_by(height)).map(move |(digests, at)| (t, at, b, digests))
-        });
-        let room = || (Vec::new(), Vec::new(), Vec::new());
-        team.each(blocks, room, |(rows, a, c), (t, at, b, digests), pacer| {
-            rows.resize(digests.len() * k, 0);
+        layout.digest_products(isa, (m, n), (first, &b), digests, team, |t, at, height, rows, a, pacer| {
+            rows.resize(height * k, 0);
             fill_floats(isa, &Tensor::new(key, 0, t), (at * k) as u64, rows, pacer)?;
             layout.pack_a_floats(rows, a);
-            let row = u64::from(t) * m as u64 + at as u64;
-            layout.multiply(isa, (a, digests.len()), (b, n), c, pacer, |group, pacer| {
-                group.digest(isa, row, digests, pacer)
-            })
+            Ok(())
         })?;
     }
     Ok(digests)

@@ -8,6 +8,7 @@
 use std::marker::PhantomData;
 
 use super::isa::{Arithmetic, Isa, Strip};
+use super::team::Team;
 use crate::fill::{Tensor, to_float};
 use crate::pace::{Pacer, Stopped};
 
@@ -140,6 +141,35 @@ impl<I: Isa> Layout<I> {
         Ok(())
     }
 
+    /// The digests of the rows of several products of one shape, `rows` by `columns`, from their packed B, the first of which
+    /// has number `first`: blocks of A are made by `make_a` (product, first row, rows, room, packed), multiplied and digested.
+    pub(super) fn digest_products<R>(
+        &self,
+        isa: I,
+        (rows, columns): (usize, usize),
+        (first, b): (u32, &[u32]),
+        digests: &mut [u64],
+        team: &mut Team<'_>,
+        make_a: impl Fn(u32, usize, usize, &mut Vec<R>, &mut Vec<u32>, &mut Pacer<'_>) -> Result<(), Stopped> + Sync,
+    ) -> Result<(), Stopped> {
+        let height = Self::block_rows(digests.len(), team.threads());
+        let products = digests.chunks_mut(rows).zip(b.chunks(self.b_words(columns))).zip(first..);
+        let blocks = products.flat_map(|((digests, b), product)| {
+            digests
+                .chunks_mut(height)
+                .zip((0..rows).step_by(height))
+                .map(move |(digests, at)| (product, at, b, digests))
+        });
+        let room = || (Vec::new(), Vec::new(), Vec::new());
+        team.each(blocks, room, |(unpacked, a, c), (product, at, b, digests), pacer| {
+            make_a(product, at, digests.len(), unpacked, a, pacer)?;
+            let row = u64::from(product) * rows as u64 + at as u64;
+            self.multiply(isa, (a, digests.len()), (b, columns), c, pacer, |group, pacer| {
+                group.digest(isa, row, digests, pacer)
+            })
+        })
+    }
+
     fn values_per_word(&self) -> usize {
         if self.arithmetic == Arithmetic::Bytes { I::WORD_BYTES } else { 1 }
     }
@@ -166,13 +196,7 @@ impl Group<'_> {
     }
 
     /// Adds the group's part to the digests of its rows, the first of which is number `row`.
-    pub(super) fn digest<I: Isa>(
-        &self,
-        isa: I,
-        row: u64,
-        digests: &mut [u64],
-        pacer: &mut Pacer<'_>,
-    ) -> Result<(), Stopped> {
+    fn digest<I: Isa>(&self, isa: I, row: u64, digests: &mut [u64], pacer: &mut Pacer<'_>) -> Result<(), Stopped> {
         for ((digest, values), row) in digests.iter_mut().zip(self.rows()).zip(row..) {
             *digest = digest.wrapping_add(isa.row_digest(row, self.column as u64, values));
         }

@@ -57,3 +57,54 @@ fn beside<'a, V: Clone, const ROWS: usize>(
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::MakeOffer,
+        ids::AccountId,
+        market::{
+            explain::tests::run,
+            make_offer,
+            matching::tests::{machine, market_of, money},
+        },
+        outcome::Outcome,
+    };
+
+    #[test]
+    fn each_offer_comes_with_the_rows_of_its_machine() {
+        let mut state = market_of(&[1; 240]);
+        // Neighbours, gaps that are walked and gaps that are searched, and more than one group.
+        let offered = [0, 1, 1, 3, 20, 20, 21, 60, 61, 62, 100].into_iter().chain(150..240);
+        for (position, number) in (0..).zip(offered) {
+            let offer = MakeOffer {
+                machine: machine(number),
+                price_per_hour: money(1),
+                duration_min_s: 1,
+                duration_max_s: 60,
+                expires_ms: 1_000_000,
+                disk_gib: None,
+                reserve_price: None,
+                grace_min: 0,
+            };
+            let made = run(&mut state, position, |state, ctx| make_offer(state, ctx, AccountId([1; 20]), &offer));
+            assert!(matches!(made, Outcome::Done { .. }), "{made:?}");
+        }
+        // Without rows of their own, the next ones' must not be taken for theirs.
+        for number in [1, 20, 100, 200] {
+            state.power.remove(&machine(number)).unwrap();
+        }
+        state.machines.remove(&machine(61)).unwrap();
+        let rented = state.machine_offers.iter().map(|((_, offer), ())| *offer).next().unwrap();
+        state.offers.get_mut(&rented).unwrap().status = OfferStatus::Rented;
+
+        let mut seen = Vec::new();
+        open_offers(&state, |rows| seen.push(format!("{rows:?}")));
+        let open = state.machine_offers.iter().filter_map(|((_, offer), ())| state.offers.get(offer));
+        let open = open.filter(|row| row.status == OfferStatus::Open);
+        let expected: Vec<String> = open.map(|row| format!("{:?}", Rows::of(&state, row))).collect();
+        assert!(seen.len() > TOGETHER && seen == expected, "{} of {}", seen.len(), expected.len());
+    }
+}
